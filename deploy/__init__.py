@@ -1,0 +1,1 @@
+"""How the services and the servers they need are started."""
