@@ -1,0 +1,194 @@
+"""Records to messages and back: a record's value is a JSON array of messages, validated one by one.
+
+A good record costs one call of msgspec. Only a bad one is taken apart, to say where, what was expected and what was found.
+"""
+
+import re
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct, ValidationError
+
+from schemas.deadletters import RAW_LIMIT_BYTES, DeadLetter
+from schemas.market import QUOTE_COLUMNS, TRADE_COLUMNS, Quotes, Trades
+from schemas.topics import Topic
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+BAD_INPUT = (ValueError, RecursionError)  # msgspec's errors are ValueErrors, broken UTF-8 too
+FOUND_LIMIT = 80  # characters of a found value that an error shows
+
+
+class Place(NamedTuple):
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+class DecodeError(ValueError):
+    """A record, or one message of it, that cannot be understood. Its attributes carry the data."""
+
+    def __init__(self, place: Place, reason: str, path: str, expected: str, found: str, raw: bytes, key: str = "", kind: str = "") -> None:
+        super().__init__(f"{place}: expected {expected}, was {found}, at {path}; the record went to deadletters")
+        self.place, self.reason, self.path, self.expected, self.found = place, reason, path, expected, found
+        self.raw, self.key = raw, key
+        self.kind = kind  # the message's type if that much could be read
+
+    def letter(self) -> DeadLetter:
+        """Return it as a message for `deadletters`."""
+        topic, partition, offset = self.place
+        return DeadLetter(topic, partition, offset, self.reason, self.path, self.expected, self.found, self.raw[:RAW_LIMIT_BYTES], self.key)
+
+
+class Decoded(NamedTuple):
+    """The usable messages of a record, how many were of an unknown type, and what is wrong with the others."""
+
+    messages: list
+    unknown: int
+    errors: list[DecodeError]
+
+
+class Codec:
+    """Decodes the records of one topic."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        union = msgspec.Raw if not topic.messages else topic.messages[0]
+        for message in topic.messages[1:]:
+            union = union | message
+        self._fast = msgspec.json.Decoder(list[union])
+        self._one = msgspec.json.Decoder(union)
+        self._types = {message.__struct_config__.tag: message for message in topic.messages}
+        self._keyed = topic.key == "instrument"
+
+    def messages(self, value: bytes, key: str) -> list | None:
+        """Return a record's messages if all is well with it, else None: then `decode` says what is wrong."""
+        try:
+            messages = self._fast.decode(value)
+        except (*BAD_INPUT, TypeError):
+            return None
+        for message in messages:
+            kind = type(message)
+            if kind is Trades:
+                rows = len(message.event_us)
+                if not (
+                    rows == len(message.received_us) == len(message.id) == len(message.price) == len(message.size) == len(message.side)
+                    and rows
+                ):
+                    return None
+            elif kind is Quotes and uneven(message):
+                return None
+            if message.instrument != key:
+                return None
+        return messages
+
+    def decode(self, value: bytes | None, place: Place, key: str = "") -> Decoded:
+        """Return what a record holds. Never raises for what a producer may have written. key "": any instrument may be in it."""
+        try:
+            messages = self._fast.decode(value)
+        except (*BAD_INPUT, TypeError):
+            return self._each(value, place, key)
+        for message in messages:
+            if (type(message) in _COLUMNS and uneven(message)) or (key and self._keyed and message.instrument != key):
+                return self._each(value, place, key)
+        return Decoded(messages, 0, [])
+
+    def _each(self, value: bytes | None, place: Place, key: str) -> Decoded:
+        try:
+            raws = _RAWS.decode(value or b"")
+        except BAD_INPUT as error:
+            found = shown(value)
+            return Decoded(
+                [], 0, [DecodeError(place, "invalid_json", "$", f"a JSON array of messages ({error})", found, value or b"", key)]
+            )
+        messages, unknown, errors = [], 0, []
+        for index, raw in enumerate(map(bytes, raws)):
+            try:
+                message = self._one.decode(raw)
+                if type(message) in _COLUMNS and (complaint := uneven(message)):
+                    raise ValidationError(f"{complaint} - at `$`")
+                if key and self._keyed and message.instrument != key:
+                    raise ValidationError(f"Expected the record's key {key} - at `$.instrument`")
+                messages.append(message)
+            except BAD_INPUT as error:
+                kind = tag_of(raw)
+                if kind is not None and kind not in self._types:
+                    unknown += 1
+                else:
+                    errors.append(located(error, raw, index, place, key, kind or ""))
+        return Decoded(messages, unknown, errors)
+
+
+def uneven(message: Trades | Quotes) -> str:
+    """Return what is wrong with the columns' lengths, or "" if they are equal and not 0."""
+    rows = len(message.event_us)
+    if type(message) is Trades:
+        if rows == len(message.received_us) == len(message.id) == len(message.price) == len(message.size) == len(message.side) and rows:
+            return ""
+    elif (
+        rows
+        == len(message.received_us)
+        == len(message.bid_price)
+        == len(message.bid_size)
+        == len(message.ask_price)
+        == len(message.ask_size)
+        and rows
+    ):
+        return ""
+    lengths = {name: len(getattr(message, name)) for name in _COLUMNS[type(message)]}
+    return f"Expected columns of one length, at least 1: {lengths}"
+
+
+_COLUMNS = {Trades: TRADE_COLUMNS, Quotes: QUOTE_COLUMNS}
+_RAWS = msgspec.json.Decoder(list[Raw])
+_PATH = re.compile(r" - at `(\$[^`]*)`$")
+
+
+class _Tag(Struct):
+    type: str
+
+
+def tag_of(raw: bytes) -> str | None:
+    """Return a message's type, or None if it has none that can be read."""
+    try:
+        return msgspec.json.decode(raw, type=_Tag).type
+    except BAD_INPUT:
+        return None
+
+
+def located(error: Exception, raw: bytes, index: int, place: Place, key: str, kind: str) -> DecodeError:
+    """Return the error with its path in the record and the value found there."""
+    text = str(error)
+    match = _PATH.search(text)
+    inner = match.group(1) if match else "$"
+    expected = text[: match.start()] if match else text
+    expected = expected.replace("`", "").split(", got ")[0]
+    expected = expected.removeprefix("Expected ") if expected.startswith("Expected ") else f"a valid message ({expected})"
+    return DecodeError(place, "invalid_message", f"$[{index}]{inner[1:]}", expected, shown(value_at(raw, inner)), raw, key, kind)
+
+
+def value_at(raw: bytes, path: str) -> object:
+    """Return the value at a path like `$.price[3]`, or the raw bytes where the path leads nowhere."""
+    try:
+        value = msgspec.json.decode(raw)
+        for name, position in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+            value = value[name] if name else value[int(position)]
+        return value
+    except (*BAD_INPUT, LookupError, TypeError):
+        return raw
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: short, on one line."""
+    if value is None:
+        return "nothing"
+    if value == b"":
+        return "nothing"
+    text = value[: 4 * FOUND_LIMIT].decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
+    return text if len(text) <= FOUND_LIMIT else text[:FOUND_LIMIT] + "…"
