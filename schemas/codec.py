@@ -39,6 +39,7 @@ class DecodeError(ValueError):
         self.place, self.reason, self.path, self.expected, self.found = place, reason, path, expected, found
         self.raw, self.key = raw, key
         self.kind = kind  # the message's type if that much could be read
+        self.before = 0  # how many usable messages of the record stand before it
 
     def letter(self) -> DeadLetter:
         """Return it as a message for `deadletters`."""
@@ -112,7 +113,7 @@ class Codec:
             try:
                 message = self._one.decode(raw)
                 if type(message) in _COLUMNS and (complaint := uneven(message)):
-                    raise ValidationError(f"{complaint} - at `$`")
+                    raise ValidationError(complaint)
                 if key and self._keyed and message.instrument != key:
                     raise ValidationError(f"Expected the record's key {key} - at `$.instrument`")
                 messages.append(message)
@@ -122,11 +123,12 @@ class Codec:
                     unknown += 1
                 else:
                     errors.append(located(error, raw, index, place, key, kind or ""))
+                    errors[-1].before = len(messages)
         return Decoded(messages, unknown, errors)
 
 
 def uneven(message: Trades | Quotes) -> str:
-    """Return what is wrong with the columns' lengths, or "" if they are equal and not 0."""
+    """Return what is wrong between columns: lengths that differ or are 0, half an empty side; "" if nothing is."""
     rows = len(message.event_us)
     if type(message) is Trades:
         if rows == len(message.received_us) == len(message.id) == len(message.price) == len(message.size) == len(message.side) and rows:
@@ -140,9 +142,20 @@ def uneven(message: Trades | Quotes) -> str:
         == len(message.ask_size)
         and rows
     ):
+        if None in message.bid_price or None in message.bid_size or None in message.ask_price or None in message.ask_size:
+            return half_empty(message)
         return ""
     lengths = {name: len(getattr(message, name)) for name in _COLUMNS[type(message)]}
-    return f"Expected columns of one length, at least 1: {lengths}"
+    return f"Expected columns of one length, at least 1: {lengths} - at `$`"
+
+
+def half_empty(quotes: Quotes) -> str:
+    """Return where a side has a price and no size, or a size and no price; "" if nowhere. Order flow of half a side means nothing."""
+    for side, prices, sizes in (("bid", quotes.bid_price, quotes.bid_size), ("ask", quotes.ask_price, quotes.ask_size)):
+        for row, (price, size) in enumerate(zip(prices, sizes, strict=True)):
+            if (price is None) != (size is None):
+                return f"Expected price and size of a side to be null together - at `$.{side}_size[{row}]`"
+    return ""
 
 
 _COLUMNS = {Trades: TRADE_COLUMNS, Quotes: QUOTE_COLUMNS}
@@ -168,7 +181,7 @@ def located(error: Exception, raw: bytes, index: int, place: Place, key: str, ki
     match = _PATH.search(text)
     inner = match.group(1) if match else "$"
     expected = text[: match.start()] if match else text
-    expected = expected.replace("`", "").split(", got ")[0]
+    expected = "an allowed value" if expected.startswith("Invalid enum value") else expected.replace("`", "").split(", got ")[0]
     expected = expected.removeprefix("Expected ") if expected.startswith("Expected ") else f"a valid message ({expected})"
     return DecodeError(place, "invalid_message", f"$[{index}]{inner[1:]}", expected, shown(value_at(raw, inner)), raw, key, kind)
 
@@ -191,4 +204,5 @@ def shown(value: object) -> str:
     if value == b"":
         return "nothing"
     text = value[: 4 * FOUND_LIMIT].decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
+    text = "".join(letter if letter.isprintable() else "·" for letter in text[: FOUND_LIMIT + 1])
     return text if len(text) <= FOUND_LIMIT else text[:FOUND_LIMIT] + "…"

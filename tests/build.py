@@ -1,0 +1,47 @@
+"""Builders of market messages: they fill in what a test does not care about."""
+
+from schemas.market import Gap, Heartbeat, Quotes, Trades
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+T0 = 20_000 * DAY  # 2024-10-04 00:00 UTC
+BTC = "binance:BTC-USDT"
+
+
+def column(value, rows: int) -> list:
+    """Return a column: a list as it is, one value for every row."""
+    return list(value) if isinstance(value, list | tuple) else [value] * rows
+
+
+def trades(at=T0, price=100.0, size=1.0, side=1, instrument: str = BTC, **rest) -> Trades:
+    """Return a run of trades; each argument is a column or one value for all rows."""
+    rows = max(len(value) if isinstance(value, list | tuple) else 1 for value in (at, price, size, side))
+    times = column(at, rows)
+    ids = rest.pop("id", [str(number) for number in range(rows)])
+    floats = ([float(x) for x in column(value, rows)] for value in (price, size))
+    return Trades(instrument, times, rest.pop("received", times), ids, *floats, column(side, rows), **rest)
+
+
+def quotes(at=T0, bid=99.0, bid_size=1.0, ask=101.0, ask_size=1.0, instrument: str = BTC) -> Quotes:
+    """Return a run of quotes; each argument is a column or one value for all rows."""
+    rows = max(len(value) if isinstance(value, list | tuple) else 1 for value in (at, bid, bid_size, ask, ask_size))
+    times = column(at, rows)
+    sides = ([None if x is None else float(x) for x in column(value, rows)] for value in (bid, bid_size, ask, ask_size))
+    return Quotes(instrument, times, times, *sides)
+
+
+def heartbeat(at: int, instrument: str = BTC) -> Heartbeat:
+    return Heartbeat(instrument, at, at + 2 * SECOND)
+
+
+def gap(from_us: int = T0, to_us: int | None = T0, channel: str = "all", reason: str = "disconnected", instrument: str = BTC) -> Gap:
+    return Gap(instrument, channel, from_us, to_us, from_us if to_us is None else to_us, reason)
+
+
+class Record:
+    """A consumed record, as the worker needs it."""
+
+    def __init__(self, offset: int, key: bytes, value: bytes | None) -> None:
+        self.offset, self.key, self.value = offset, key, value
