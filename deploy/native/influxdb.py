@@ -30,7 +30,7 @@ class InfluxDB:
         self, directory: Path, port: int = 0, token: str | None = None, org: str = "neko", bucket: str = "neko_signal",
         settings: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        self.directory = Path(directory)
+        self.directory = Path(directory).resolve()
         self.port = port
         self.org = org
         self.bucket = bucket

@@ -53,7 +53,7 @@ class Kafka:
     """
 
     def __init__(self, directory: Path, port: int = 0, heap: str = "512m", settings: Mapping[str, str] | None = None) -> None:
-        self.directory = Path(directory)
+        self.directory = Path(directory).resolve()
         self.port = port
         self.heap = heap
         self.settings = dict(settings or {})

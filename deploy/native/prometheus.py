@@ -26,7 +26,7 @@ class Prometheus:
     """
 
     def __init__(self, directory: Path, config: str | Path, port: int = 0) -> None:
-        self.directory = Path(directory)
+        self.directory = Path(directory).resolve()
         self.config = config
         self.port = port
         self.log = self.directory / "prometheus.log"

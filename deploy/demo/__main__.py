@@ -1,0 +1,175 @@
+"""`python -m deploy.demo`: start the whole stream, show a live table, stop all of it at Ctrl-C or after DEMO_SECONDS."""
+
+import contextlib
+import fcntl
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from deploy.demo.arrived import Arrival, arrivals
+from deploy.demo.pages import STAGES, Row, read
+from deploy.demo.stack import Stack
+from deploy.native.errors import NativeError
+
+DIRECTORY = Path(".native/demo")
+REFRESH_SECONDS = 1.0
+ANSWER_NO, BAD_USE = 1, 2
+ARRIVAL_GRACE_SECONDS = 20.0  # for stores that are scraped or written in batches, when the time is up
+console = Console(width=None if sys.stdout.isatty() else 112)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def demo(
+    live: Annotated[bool, typer.Option("--live", help="The real exchanges in place of the recording.")] = False,
+    seconds: Annotated[float, typer.Option(envvar="DEMO_SECONDS", min=0, help="End by itself after so long; 0 runs until Ctrl-C.")] = 0,
+    workers: Annotated[
+        int, typer.Option(envvar="DEMO_WORKERS", min=1, max=12, help="How many indicator workers share the partitions.")
+    ] = 1,
+    engine: Annotated[str, typer.Option(envvar="DEMO", help="native or compose.")] = "native",
+) -> None:
+    """Start the whole stream on this machine and show what it makes of the market.
+
+    Exit code 0 if data reached every store that runs, 1 if not, 2 if it could not start.
+    """
+    if engine != "native":
+        problem = f"DEMO is {engine!r}, expected native" + (": the compose stack is not there yet" if engine == "compose" else "")
+        print(f"demo: {problem}; leave it out", file=sys.stderr)
+        raise typer.Exit(BAD_USE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with alone(DIRECTORY), Stack(DIRECTORY, live, workers, lambda text: console.print(f"demo: {text}", style="dim")) as stack:
+            print_addresses(stack)
+            code = watch(stack, seconds)
+            console.print("demo: stopping", style="dim")
+    except NativeError as error:
+        if error.tail:
+            print(error.tail, file=sys.stderr)
+        print(error.line, file=sys.stderr)
+        raise typer.Exit(BAD_USE) from error
+    except KeyboardInterrupt:
+        code = 0
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold the directory, emptied: each demo starts from nothing. Raises NativeError if another demo holds it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory.parent / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise NativeError(f"demo: expected to be the only one in {directory}, another runs; stop it first") from error
+        shutil.rmtree(directory)
+        directory.mkdir()
+        yield
+
+
+def print_addresses(stack: Stack) -> None:
+    table = Table(title="Where everything is", title_justify="left", box=None, show_header=False)
+    for name, address in stack.addresses.items():
+        table.add_row(name, address)
+    table.add_row("logs", str(stack.directory))
+    console.print(table)
+
+
+def watch(stack: Stack, seconds: float) -> int:
+    """Show the table until Ctrl-C or for so many seconds; return the exit code."""
+    ends = time.monotonic() + seconds if seconds else float("inf")
+    rows: list[Row] = []
+    try:
+        with Live(table_of(rows), console=console, auto_refresh=False) as shown:
+            while time.monotonic() < ends:
+                if dead := stack.dead():
+                    print(f"demo: {dead}", file=sys.stderr)
+                    return ANSWER_NO
+                rows = read(stack.services)
+                shown.update(table_of(rows), refresh=True)
+                time.sleep(max(0.0, min(REFRESH_SECONDS, ends - time.monotonic())))
+    except KeyboardInterrupt:
+        return 0
+    return report(stack)
+
+
+def report(stack: Stack) -> int:
+    """Print what arrived where; return 0 if something of everything did."""
+    deadline = time.monotonic() + ARRIVAL_GRACE_SECONDS
+    while True:
+        found = arrivals(stack)
+        if all(arrival.amount for arrival in found) or time.monotonic() > deadline:
+            break
+        time.sleep(REFRESH_SECONDS)
+    console.print(arrivals_table(found))
+    missing = [f"{arrival.what} in {arrival.store}" for arrival in found if not arrival.amount]
+    if missing:
+        print(f"demo: expected data in every store, found none of {', '.join(missing)}; see the logs in {stack.directory}", file=sys.stderr)
+    return ANSWER_NO if missing else 0
+
+
+def arrivals_table(found: list[Arrival]) -> Table:
+    table = Table(title="What arrived", title_justify="left", box=None)
+    for name in ("store", "what"):
+        table.add_column(name)
+    table.add_column("amount", justify="right")
+    for arrival in found:
+        table.add_row(arrival.store, arrival.what, f"{arrival.amount:,.0f}", style="" if arrival.amount else "red")
+    return table
+
+
+def table_of(rows: list[Row]) -> Table:
+    """Return the live table. It fits 110 columns."""
+    stages = list(dict.fromkeys(stage for row in rows for stage in sorted(row.lags, key=order)))
+    caption = f"values of the last closed minute; lag: seconds from the receipt of a tick to {', '.join(stages) or 'each stage'}"
+    table = Table(
+        title="Tapestream",
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("instrument", no_wrap=True)
+    for name in ("price", "spread bp", "vwap", "cvd", "ofi", "score", "state", "lag s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        figures = row.figures
+        colour = {"LONG": "green", "SHORT": "red"}.get(row.state, "")
+        table.add_row(
+            f"{row.exchange} {row.symbol}",
+            shown(figures.get("price"), 2),
+            shown(figures.get("spread bp"), 3),
+            shown(figures.get("vwap"), 2),
+            shown(figures.get("cvd"), 2),
+            shown(figures.get("ofi"), 2),
+            shown(figures.get("score"), 0, sign=True),
+            f"[{colour}]{row.state}[/]" if colour else row.state,
+            " ".join(shown(row.lags.get(stage), 1) for stage in stages),
+        )
+    if not rows:
+        table.add_row("waiting for the first ticks", *[""] * 8)
+    return table
+
+
+def order(stage: str) -> int:
+    """Return a stage's place in the stream."""
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+
+
+def shown(value: float | None, digits: int, sign: bool = False) -> str:
+    """Return a figure, or a dash where there is none yet."""
+    return "-" if value is None else f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+
+
+if __name__ == "__main__":
+    app()
