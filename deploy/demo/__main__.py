@@ -135,9 +135,9 @@ def table_of(rows: list[Row]) -> Table:
         title_justify="left",
         caption=caption,
         caption_justify="left",
-        box=SIMPLE_HEAD,
+        box=None,
         pad_edge=False,
-        collapse_padding=True,
+        header_style="bold",
     )
     table.add_column("instrument", no_wrap=True)
     for name in ("price", "spread bp", "vwap", "cvd", "ofi", "score", "state", "lag s"):
