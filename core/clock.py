@@ -126,13 +126,19 @@ class Clock:
             self.touched = True
 
     def gap(self, gap: Gap) -> None:
-        """Let a gap pass in its place: in the window it begins in, behind the rows of its kind that came before it."""
-        if self._held(gap, self.waiting):
-            self.waiting.append(gap)
-            self.waiting_rows += 1
+        """Let a gap pass in its place: in the window it begins in, behind the rows of its kind that came before it.
+
+        A gap of all kinds passes for each by itself: behind a trade that waits it would come too late for the next quote.
+        """
+        for channel in CHANNELS.values() if gap.channel == "all" else (gap.channel,):
+            part = replace(gap, channel=channel)
+            if self._held(part, self.waiting):
+                self.waiting.append(part)
+                self.waiting_rows += 1
+            else:
+                self._pass_gap(part)
+        if self.waiting:
             self._advance()
-        else:
-            self._pass_gap(gap)
 
     def _pass_gap(self, gap: Gap) -> None:
         self.flush()
@@ -142,7 +148,7 @@ class Clock:
     def _held(self, gap: Gap, before: list[Run | Gap]) -> bool:
         if 0 <= self.edge_us <= gap.from_us:
             return True
-        return any(gap.channel in ("all", CHANNELS[type(item)]) for item in before if type(item) is not Gap)
+        return any(gap.channel == CHANNELS.get(type(item)) for item in before)
 
     def flush(self) -> None:
         """Fold what has gathered for the open window."""
@@ -152,14 +158,6 @@ class Clock:
                 self.touched = True
                 self.target.fold(kind, runs)
                 runs.clear()
-
-    def _pass(self, gap: Gap, kind: type[Run]) -> None:
-        if kind in map(type, self.waiting):
-            self.waiting.append(gap)
-            self.waiting_rows += 1
-        else:
-            self.flush()
-            self.target.pass_gap(gap)
 
     def _place(self, run: Run) -> None:
         times = run.event_us

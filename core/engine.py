@@ -5,22 +5,19 @@ and then closes. Sessions are reset behind the last window. Order out: bars upwa
 """
 
 from collections.abc import Sequence
-from itertools import chain
-from operator import attrgetter
 
 import msgspec
 from msgspec import Raw, Struct
 
-from core.clock import DAY_US, Clock, ClockState, Run
+from core.clock import DAY_US, PENDING_RUNS, Clock, ClockState, Run
 from core.features import Features, Window
 from core.gaps import Gaps, Hole
 from core.topology import VERSION, Topology
 from schemas.bars import Bar, Candle, Late
-from schemas.market import QUOTE_COLUMNS, TRADE_COLUMNS, Gap, Heartbeat, Quotes, Trades
+from schemas.market import Gap, Heartbeat, Quotes, Trades
 from schemas.signals import Mark, Transition
 
 CHECKPOINT_US = 3_600_000_000
-_GET = {name: attrgetter(name) for name in (*TRADE_COLUMNS, *QUOTE_COLUMNS)}
 
 
 class Snapshot(Struct, omit_defaults=True):
@@ -61,8 +58,15 @@ class Engine:
             self._look_for_end(messages)
         for message in messages:
             kind = type(message)
-            if kind is Trades or kind is Quotes:
-                clock.rows(message)
+            if kind is Quotes or kind is Trades:
+                times = message.event_us
+                if len(times) == 1 and clock.open_us <= times[0] < clock.edge_us:  # as rows() does, without the call: most records are this
+                    pending = clock.pending[kind]
+                    pending.append(message)
+                    if len(pending) >= PENDING_RUNS:
+                        clock.flush()
+                else:
+                    clock.rows(message)
             elif kind is Heartbeat:
                 clock.heartbeat(message.event_us)
             else:
@@ -239,13 +243,20 @@ class Engine:
 
 def merged(kind: type[Run], runs: list[Run]) -> Run:
     """Return runs as one. Ids and times of receipt are left out: no operator may depend on them."""
-    instrument = runs[0].instrument
-    columns = ("price", "size", "side") if kind is Trades else ("bid_price", "bid_size", "ask_price", "ask_size")
-    times = [at for run in runs for at in run.event_us]
-    if len(times) == len(runs):
-        rest = [[column[0] for column in map(_GET[name], runs)] for name in columns]
-    else:
-        rest = [list(chain.from_iterable(map(_GET[name], runs))) for name in columns]
+    times: list[int] = []
     if kind is Trades:
-        return Trades(instrument, times, [], [], *rest)
-    return Quotes(instrument, times, [], *rest)
+        prices, sizes, sides = [], [], []
+        for run in runs:
+            times += run.event_us
+            prices += run.price
+            sizes += run.size
+            sides += run.side
+        return Trades(runs[0].instrument, times, [], [], prices, sizes, sides)
+    bids, bid_sizes, asks, ask_sizes = [], [], [], []
+    for run in runs:
+        times += run.event_us
+        bids += run.bid_price
+        bid_sizes += run.bid_size
+        asks += run.ask_price
+        ask_sizes += run.ask_size
+    return Quotes(runs[0].instrument, times, [], bids, bid_sizes, asks, ask_sizes)

@@ -15,10 +15,12 @@ from core.topology import VERSION, Topology
 from schemas.bars import Bar, Late
 from schemas.codec import Codec, Place, encode
 from schemas.deadletters import DeadLetter
-from schemas.market import MAX_ROWS
+from schemas.market import MAX_ROWS, Gap, Heartbeat, Quotes, Trades
 from schemas.signals import WATCH
 from schemas.states import Checkpoint
 from schemas.topics import BARS, MARKET, SIGNALS, STATES
+
+NO_KEY = object()  # equal to no record's key
 
 
 class Output(NamedTuple):
@@ -64,28 +66,30 @@ class Worker:
         counts = Counts()
         deadletters: list[DeadLetter] = []
         outputs: list[Output] = []
-        touched: dict[bytes, object] = {}  # key: its last message
-        engines = self.engines
-        fast = self._codec.messages
+        touched: dict[bytes, Trades | Quotes | Heartbeat | Gap | None] = {}  # by key: the last message
+        decode = self._codec.messages
+        key, engine = NO_KEY, None
         for record in records:
-            key = record.key
-            engine = engines.get(key)
-            if engine is None:
-                engine = self._begin(key)
+            if record.key != key:
+                key = record.key
+                engine = self.engines.get(key) or self._begin(key)
+                touched.setdefault(key, None)
             offset = record.offset
             if offset < engine.next_offset:
                 counts.repeats += 1
                 continue
             engine.next_offset = offset + 1
-            messages = fast(record.value, engine.instrument)
+            messages = decode(record.value, engine.instrument)
             if messages is None:
                 messages = self._feed_usable(engine, partition, record, counts, deadletters)
             else:
                 engine.feed(messages)
-            touched[key] = messages[-1] if messages else touched.get(key)
+            if messages:
+                touched[key] = messages[-1]
             if engine.checkpoint_us:
                 self._flush_out(engine, key, touched[key], outputs, counts)
                 outputs.append(self._checkpoint(engine, partition))
+        engines = self.engines
         for key, message in touched.items():
             self._flush_out(engines[key], key, message, outputs, counts)
         counts.records = len(records)

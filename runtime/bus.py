@@ -1,7 +1,9 @@
 """The bus as a port: what a service needs of Kafka, and no more. `kafka` adapts aiokafka to it, `memory` stands in for it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
+
+from schemas.topics import Topic
 
 
 class Partition(NamedTuple):
@@ -70,6 +72,25 @@ class Consumer(Protocol):
     def pause(self, partitions: Iterable[Partition]) -> None: ...
     def resume(self, partitions: Iterable[Partition]) -> None: ...
     async def stop(self) -> None: ...
+
+
+class Bus(Protocol):
+    """One stack's topics. `kafka.KafkaBus` and `memory.MemoryBus` are this."""
+
+    def name(self, topic: Topic) -> str:
+        """Return the topic's name in this stack."""
+        ...
+
+    async def ready(self, topics: Iterable[Topic]) -> None:
+        """Wait for the broker and make the topics that are missing."""
+        ...
+
+    async def producer(self, client: str) -> Producer: ...
+    async def consumer(self, group: str, topics: Iterable[Topic], **given: object) -> Consumer: ...
+
+    def tail(self, topic: Topic, last_records: int | None = None) -> AsyncIterator[Record]:
+        """Read each partition's last records, all of them if None, up to its end at the call."""
+        ...
 
 
 Listener = Callable[[Consumer, frozenset[Partition]], Awaitable[None]]  # called with what was assigned, or revoked

@@ -76,15 +76,20 @@ class Codec:
             return None
         for message in messages:
             kind = type(message)
-            if kind is Trades:
+            if kind is Quotes:
                 rows = len(message.event_us)
-                if not (
-                    rows == len(message.received_us) == len(message.id) == len(message.price) == len(message.size) == len(message.side)
-                    and rows
-                ):
+                prices = rows == len(message.bid_price) == len(message.ask_price)
+                if not (prices and rows == len(message.bid_size) == len(message.ask_size) == len(message.received_us) and rows):
                     return None
-            elif kind is Quotes and uneven(message):
-                return None
+                if (
+                    None in message.bid_size or None in message.ask_size or None in message.bid_price or None in message.ask_price
+                ) and half_empty(message):
+                    return None
+            elif kind is Trades:
+                rows = len(message.event_us)
+                values = rows == len(message.price) == len(message.size) == len(message.side)
+                if not (values and rows == len(message.id) == len(message.received_us) and rows):
+                    return None
             if message.instrument != key:
                 return None
         return messages
@@ -181,7 +186,7 @@ def located(error: Exception, raw: bytes, index: int, place: Place, key: str, ki
     match = _PATH.search(text)
     inner = match.group(1) if match else "$"
     expected = text[: match.start()] if match else text
-    expected = "an allowed value" if expected.startswith("Invalid enum value") else expected.replace("`", "").split(", got ")[0]
+    expected = "Expected an allowed value" if expected.startswith("Invalid enum value") else expected.replace("`", "").split(", got ")[0]
     expected = expected.removeprefix("Expected ") if expected.startswith("Expected ") else f"a valid message ({expected})"
     return DecodeError(place, "invalid_message", f"$[{index}]{inner[1:]}", expected, shown(value_at(raw, inner)), raw, key, kind)
 

@@ -150,7 +150,7 @@ def table_of(rows: list[Row]) -> Table:
             shown(figures.get("price"), 2),
             shown(figures.get("spread bp"), 3),
             shown(figures.get("vwap"), 2),
-            shown(figures.get("cvd"), 2),
+            shown(figures.get("cvd"), 1),
             shown(figures.get("ofi"), 2),
             shown(figures.get("score"), 0, sign=True),
             f"[{colour}]{row.state}[/]" if colour else row.state,

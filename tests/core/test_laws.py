@@ -26,6 +26,7 @@ def table_up_to(operator) -> Topology:
 
 
 TABLES = [pytest.param(table_up_to(operator), id=operator.__name__.rpartition(".")[2]) for operator in OPERATORS]
+TABLES.append(pytest.param(Topology((SECOND, 10 * SECOND, MINUTE, 60 * MINUTE)), id="a_window_between_second_and_minute"))
 every_table = pytest.mark.parametrize("table", TABLES)
 
 
