@@ -1,0 +1,81 @@
+"""`python -m services.ingest` feeds the configured instruments to the broker; `decode` reads recorded frames instead."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from services.ingest.decode import BadLine, Decoding
+from services.ingest.frames import UNREADABLE
+from services.ingest.venues import VENUES
+from services.ingest.venues.events import FrameError
+
+ANSWER_NO, BAD_INPUT = 1, 2
+USAGE_ERROR = typer.BadParameter.__base__  # typer carries a click of its own and names only this child of it
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=False)
+
+
+@app.callback(invoke_without_command=True)
+def run(context: typer.Context) -> None:
+    """Feed the configured instruments from their venues to the topics `market` and `books`, until SIGTERM."""
+    if context.invoked_subcommand is None:
+        from services.ingest import service  # decode needs no broker's client
+
+        service.main()
+
+
+@app.command()
+def decode(
+    files: Annotated[list[Path], typer.Argument(help="Recorded frames: plain, .gz or .zst.")],
+    venue: Annotated[str, typer.Option(help=f"One of {', '.join(VENUES)}.")],
+    books: Annotated[bool, typer.Option("--books", help="Also a book after each message that changed one.")] = False,
+) -> None:
+    """Write the market messages of recorded frames to stdout, as JSON lines in wire order.
+
+    Exit code 1 if frames were refused, each with a line on stderr; 2 if a file cannot be read.
+    """
+    if venue not in VENUES:
+        _bad(f"decode: --venue is {venue!r}, expected one of {', '.join(VENUES)}")
+    decoding, encode, out, refused = Decoding(VENUES[venue](), books), msgspec.json.Encoder().encode, sys.stdout.buffer, 0
+    try:
+        for path in files:
+            for message in _opened(decoding, path):
+                if isinstance(message, FrameError | BadLine):
+                    refused += 1
+                    print(f"{type(message).__name__}: {message}", file=sys.stderr)
+                else:
+                    out.write(encode(message) + b"\n")
+            out.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has what it wanted
+    raise typer.Exit(ANSWER_NO if refused else 0)
+
+
+def _opened(decoding: Decoding, path: Path):
+    try:
+        yield from decoding.file(path)
+    except BrokenPipeError:
+        raise
+    except UNREADABLE as error:
+        _bad(f"decode: {path} cannot be read: {error}; expected recorded frames, plain, .gz or .zst")
+
+
+def _bad(line: str) -> None:
+    print(line, file=sys.stderr)
+    raise typer.Exit(BAD_INPUT)
+
+
+def main() -> int:
+    """Run the command; wrong use is one line, as every other error."""
+    try:
+        return app(standalone_mode=False) or 0
+    except USAGE_ERROR as error:
+        print(f"ingest: {' '.join(error.format_message().split())}; --help shows the use", file=sys.stderr)
+        return BAD_INPUT
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,54 @@
+"""Recorded frames to market messages: what the feed would have written down, without a socket and without a broker."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from schemas.market import Book, Quotes, Trades
+from services.ingest.book import OrderBook
+from services.ingest.frames import BadLine, read
+from services.ingest.venues.binance import Binance
+from services.ingest.venues.events import Diff, Event, FrameError, Snapshot
+
+Problem = FrameError | BadLine
+
+
+class Decoding:
+    """Decodes files of one venue in turn, keeping a book for each instrument if asked."""
+
+    def __init__(self, venue: Binance, with_books: bool) -> None:
+        self._venue, self._with_books = venue, with_books
+        self._books: dict[str, OrderBook] = {}
+
+    def file(self, path: Path) -> Iterator[Trades | Quotes | Book | Problem]:
+        """Yield the messages of a file in wire order, and what is wrong where something is. Raises OSError."""
+        self._venue.connected()
+        for recorded in read(path):
+            if isinstance(recorded, BadLine):
+                yield recorded
+                continue
+            try:
+                if recorded.snapshot:
+                    instrument = self._venue.instrument(recorded.symbol)
+                    events: Iterable[Event] = (self._venue.decode_snapshot(recorded.frame, instrument, recorded.received_us),)
+                else:
+                    events = self._venue.decode(recorded.frame, recorded.received_us)
+            except FrameError as error:
+                yield error
+                continue
+            except ValueError as error:
+                yield BadLine(f"{path}: expected {error}, was {recorded.symbol!r}; the snapshot is skipped")
+                continue
+            yield from self._messages(events)
+        yield from self._messages(self._venue.flush())
+
+    def _messages(self, events: Iterable[Event]) -> Iterator[Trades | Quotes | Book]:
+        for event in events:
+            if isinstance(event, Trades | Quotes):
+                yield event
+            elif self._with_books and isinstance(event, Diff | Snapshot):
+                book = self._books.get(event.instrument)
+                if book is None:
+                    book = self._books[event.instrument] = OrderBook(self._venue.previous_ids)
+                changed, _ = book.take(event) if isinstance(event, Diff) else book.start(event)
+                if changed:
+                    yield Book(event.instrument, book.event_us, book.received_us, *book.top())

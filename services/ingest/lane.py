@@ -1,0 +1,144 @@
+"""One instrument's lane: from what the venue said to messages of `market` and `books`.
+
+Trade ids of one instrument are consecutive. The lane keeps the highest: what is not above it is a repeat and dropped,
+what is more than one above it shows a hole, and a gap says so before the row. A gap that is being filled by REST would
+hold its rows here. No clock and no I/O: every time is an argument, so a test can say what time it is.
+"""
+
+from typing import Literal, NamedTuple
+
+from schemas.market import Book, Channel, Gap, Heartbeat, Quotes, Reason, Trades
+from services.ingest.book import OrderBook
+from services.ingest.venues.events import Diff, Snapshot
+
+BOOK_INTERVAL_US = 100_000  # at most ten books a second of an instrument
+HEARTBEAT_MARGIN_US = 2_000_000  # the venue's messages are not older than its clock by more
+Message = Trades | Quotes | Heartbeat | Gap | Book
+Resync = Literal["connect", "sequence", "crossed"]
+
+
+class Resume(NamedTuple):
+    """Where an instrument stands in the topic when ingest starts."""
+
+    last_us: int = 0  # 0 if it is not there
+    last_id: int = -1  # of a trade; -1 if none was found
+
+
+class Lane:
+    def __init__(self, instrument: str, previous_ids: bool, resume: Resume = Resume()) -> None:  # noqa: B008
+        self.instrument = instrument
+        self.book = OrderBook(previous_ids)
+        self.repeats = 0  # trades dropped because their id was known
+        self.published = False  # anything since the last tick
+        self.resync: Resync = "connect"  # why the book is being built
+        self._resume = resume
+        self._started = False
+        self._high_id = resume.last_id
+        self._trade_us = resume.last_us  # of the last trade
+        self._last_us = resume.last_us  # everything before it has come: the last row or heartbeat
+        self._open: dict[Channel, Gap] = {}
+        self._restarting: set[Channel] = set()
+        self._book_us = 0  # when the last book was published
+        self._book_dirty = False
+
+    # Rows
+
+    def trades(self, run: Trades) -> list[Message]:
+        """Return the trade, if it is new, behind a gap if ids are missing before it. Runs of a venue have one row."""
+        trade_id = int(run.id[0])
+        if trade_id <= self._high_id:
+            self.repeats += 1
+            return []
+        found: list[Message] = [run]
+        event_us = run.event_us[0]
+        if self._high_id >= 0 and trade_id > self._high_id + 1:
+            missed = trade_id - self._high_id - 1
+            from_us = min(self._trade_us, event_us)
+            found.insert(0, Gap(self.instrument, "trades", from_us, event_us, run.received_us[0], "sequence", missed))
+        self._high_id, self._trade_us = trade_id, event_us
+        self._moved(event_us)
+        return found
+
+    def off_tape(self, trade_id: int) -> None:
+        """A trade id that is in use but not of the public tape, so that it is no hole."""
+        if trade_id == self._high_id + 1:
+            self._high_id = trade_id
+
+    def quotes(self, run: Quotes) -> list[Message]:
+        """Return the quote, if it is not older than what the last run of ingest wrote."""
+        if run.event_us[0] < self._resume.last_us:
+            return []
+        self._moved(run.event_us[0])
+        return [run]
+
+    def heartbeat(self, clock_us: int, received_us: int) -> list[Message]:
+        """Return a heartbeat two seconds behind the venue's clock, if it says anything new."""
+        at_us = clock_us - HEARTBEAT_MARGIN_US
+        if not self._started or at_us <= self._last_us:
+            return []
+        self._last_us = at_us
+        return [Heartbeat(self.instrument, at_us, received_us)]
+
+    # Gaps
+
+    def expect(self, channel: Channel) -> None:
+        """A connection for this channel is to come: its first message ends the hole since the last run of ingest."""
+        self._restarting.add(channel)
+
+    def lost(self, channel: Channel, reason: Reason, received_us: int) -> list[Message]:
+        """The connection ended. Return a gap that lasts, once."""
+        if channel != "trades":
+            self.book.lose()
+            self.resync = "connect"
+        if channel in self._open or channel in self._restarting:
+            return []
+        gap = Gap(self.instrument, channel, self._last_us, None, received_us, reason)
+        self._open[channel] = gap
+        return [gap]
+
+    def found(self, channel: Channel, clock_us: int, received_us: int) -> list[Message]:
+        """A connection delivers, as of clock_us. Return what ends the hole before it."""
+        self._started = True
+        if channel in self._restarting:
+            self._restarting.discard(channel)
+            last_us = self._resume.last_us
+            self._moved(clock_us if not last_us else 0)
+            return [Gap(self.instrument, channel, last_us, max(last_us, clock_us), received_us, "restart")] if last_us else []
+        gap = self._open.pop(channel, None)
+        if gap is None:
+            return []
+        return [Gap(self.instrument, channel, gap.from_us, max(gap.from_us, clock_us), received_us, gap.reason)]
+
+    def refused(self, clock_us: int, received_us: int) -> list[Message]:
+        """A frame that may have been a quote could not be read. A trade would be missed by its id, a book by its own."""
+        if not self._started or self._open:
+            return []
+        return [Gap(self.instrument, "quotes", self._last_us, max(self._last_us, clock_us), received_us, "sequence", 1)]
+
+    # Book
+
+    def diff(self, diff: Diff) -> Resync | None:
+        """Take a change of the book. Returns why a snapshot is wanted, if one is."""
+        changed, broken = self.book.take(diff)
+        if broken:
+            self.resync = broken
+        self._book_dirty = self._book_dirty or changed
+        return None if self.book.synced() else self.resync
+
+    def snapshot(self, snapshot: Snapshot) -> Resync | None:
+        """Start the book. Returns why another snapshot is wanted, if this one does not meet the diffs."""
+        changed, broken = self.book.start(snapshot)
+        self._book_dirty = changed
+        self.resync = broken or self.resync
+        return broken or None
+
+    def book_due(self, received_us: int) -> list[Message]:
+        """Return the book's top if it changed and the last one is long enough ago."""
+        if not self._book_dirty or received_us - self._book_us < BOOK_INTERVAL_US or not self.book.synced():
+            return []
+        self._book_us, self._book_dirty = received_us, False
+        return [Book(self.instrument, self.book.event_us, self.book.received_us, *self.book.top())]
+
+    def _moved(self, event_us: int) -> None:
+        if event_us > self._last_us:
+            self._last_us = event_us

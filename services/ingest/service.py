@@ -1,0 +1,179 @@
+"""The ingest service: venues, lanes and feeds put together from the settings, and their ticker."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import aiohttp
+
+from runtime import log as logs
+from runtime import service
+from runtime.config import ConfigError, IngestSettings, load_or_exit
+from runtime.kafka import KafkaBus
+from runtime.metrics import Metrics
+from schemas.codec import Codec, Place
+from schemas.market import Gap, Heartbeat, Trades
+from schemas.topics import MARKET
+from services.ingest.feed import Feed, Outside
+from services.ingest.lane import Lane, Resume
+from services.ingest.publisher import Publisher
+from services.ingest.rest import Products, Rest
+from services.ingest.transport import AiohttpConnector, Clock, Connector
+from services.ingest.venues import VENUES
+
+log = logs.get()
+TAIL_RECORDS = 2_000  # of each partition, where the last times are looked for: at 5 ms a record ten seconds of the busiest
+TICK_SECONDS = 1.0
+
+
+class Ingest:
+    """All feeds of one process."""
+
+    def __init__(self, settings: IngestSettings, bus, connector: Connector, clock: Clock, metrics: Metrics, chance: random.Random) -> None:
+        self._settings, self._bus, self._metrics = settings, bus, metrics
+        self._connector, self._clock, self._chance = connector, clock, chance
+        self.feeds: list[Feed] = []
+        self.problems: dict[str, str] = {}  # what /healthz shows
+        self._lanes: dict[str, dict[str, Lane]] = {}  # by venue
+
+    async def run(self) -> None:
+        """Feed until cancelled."""
+        by_venue = grouped(self._settings.instruments, self._settings.venues)
+        await self._bus.ready()
+        resumes = await last_places(self._bus, self._settings.instruments)
+        producer = await self._bus.producer("ingest")
+        publisher = Publisher(producer, self._metrics, self._clock.now_us)
+        sending = asyncio.ensure_future(publisher.run())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(watch(sending))
+                for name, instruments in by_venue.items():
+                    tasks.create_task(self._venue(name, instruments, resumes, publisher))
+                tasks.create_task(self._ticks(publisher))
+        finally:  # the feeds have ended: what they left is sent before the producer goes
+            if not sending.done():
+                left = asyncio.ensure_future(publisher.drained())
+                await asyncio.wait((left, sending), timeout=self._settings.stop_seconds / 2, return_when=asyncio.FIRST_COMPLETED)
+                left.cancel()
+            sending.cancel()
+            await producer.stop()
+
+    async def _venue(self, name: str, instruments: Sequence[str], resumes: dict[str, Resume], publisher: Publisher) -> None:
+        """Run the feeds of a venue, on one connection or several."""
+        kind = VENUES[name]
+        ws_url, rest_url = (getattr(self._settings, f"{name}_{what}_url") for what in ("ws", "rest"))
+        rest = Rest(kind(instruments), rest_url.rstrip("/") or kind.rest_url, self._connector, self._clock, self._metrics)
+        products = Products(rest, kind(instruments), self._clock, self._metrics, self._settings.products_cache_minutes)
+        await self._check(instruments, products)
+        lanes = {instrument: Lane(instrument, kind.previous_ids, resumes.get(instrument, Resume())) for instrument in instruments}
+        self._lanes[name] = lanes
+        outside = Outside(publisher, self._connector, self._clock, self._metrics, self._chance, self._bus.name)
+        async with asyncio.TaskGroup() as tasks:
+            for link in kind(instruments).links(ws_url.rstrip("/")):
+                if (streams := len(link.streams)) > kind.limit_streams:
+                    found = f"{len(instruments)} of {name}: {streams} streams of one connection"
+                    raise ConfigError(f"INSTRUMENTS has {found}, expected at most {kind.limit_streams}")
+                feed = Feed(link, kind(instruments), lanes, rest, products, outside)
+                self.feeds.append(feed)
+                tasks.create_task(feed.run())
+
+    async def _check(self, instruments: Sequence[str], products: Products) -> None:
+        """Refuse instruments that the venue does not list; a venue that does not answer is believed."""
+        for instrument in instruments:
+            try:
+                await products.check(instrument)
+            except LookupError as error:
+                raise ConfigError(f"INSTRUMENTS has {instrument}, expected one that is listed; {error}") from error
+
+    async def _ticks(self, publisher: Publisher) -> None:
+        while True:
+            await self._clock.sleep(TICK_SECONDS)
+            await self.tick(publisher)
+
+    async def tick(self, publisher: Publisher) -> None:
+        """Once a second: see to the connections, and write a heartbeat for every instrument of which nothing was written."""
+        for feed in self.feeds:
+            await feed.tick()
+            self.problems.pop(feed.name, None)
+            if not feed.proven_us:
+                self.problems[feed.name] = "not connected, or nothing came yet"
+        now_us = self._clock.now_us()
+        for name, lanes in self._lanes.items():
+            proven_us = min((feed.proven_us for feed in self.feeds if feed.venue_name == name), default=0)
+            for instrument, lane in lanes.items():
+                if not lane.published and proven_us and not publisher.full():
+                    for heartbeat in lane.heartbeat(proven_us, now_us):
+                        publisher.put(self._bus.name(MARKET), instrument, heartbeat)
+                lane.published = False
+
+
+async def watch(sending: asyncio.Future) -> None:
+    """End with the publisher's error, so that the feeds end too."""
+    await asyncio.shield(sending)
+
+
+def grouped(instruments: Sequence[str], venues: Sequence[str]) -> dict[str, list[str]]:
+    """Return the instruments by venue. Raises ConfigError for a venue that is not there or not asked for."""
+    found: dict[str, list[str]] = {}
+    for venue in venues:
+        if venue not in VENUES:
+            raise ConfigError(f"VENUES has {venue!r}, expected some of {', '.join(VENUES)}")
+    for instrument in instruments:
+        venue = instrument.partition(":")[0]
+        if venue in venues:
+            try:
+                VENUES[venue].symbol(instrument)
+            except ValueError:
+                expected = "binance_futures:BTC-USDT-PERP" if venue.endswith("_futures") else f"{venue}:BTC-USDT"
+                raise ConfigError(f"INSTRUMENTS has {instrument!r}, expected a name like {expected}") from None
+            found.setdefault(venue, []).append(instrument)
+        elif venue not in VENUES:
+            raise ConfigError(f"INSTRUMENTS has {instrument!r}, expected a venue of {', '.join(VENUES)} before the colon")
+    if not found:
+        raise ConfigError(f"INSTRUMENTS has none of VENUES={','.join(venues)}, expected at least one, such as binance:BTC-USDT")
+    return found
+
+
+async def last_places(bus, instruments: Sequence[str]) -> dict[str, Resume]:
+    """Return the last time and trade id of each instrument in the topic; one that its tail does not hold is left out."""
+    codec, wanted, found = Codec(MARKET), set(instruments), {}
+    async for record in bus.tail(MARKET, TAIL_RECORDS):
+        key = (record.key or b"").decode("utf-8", "replace")
+        if key not in wanted:
+            continue
+        last_us, last_id = found.get(key, Resume())
+        for message in codec.decode(record.value, Place(record.topic, record.partition, record.offset), key).messages:
+            match message:
+                case Gap():
+                    last_us = max(last_us, message.from_us, message.to_us or 0)
+                case Heartbeat():
+                    last_us = max(last_us, message.event_us)
+                case _:
+                    last_us = max(last_us, message.event_us[-1])
+            if isinstance(message, Trades) and message.id[-1].isdigit():
+                last_id = max(last_id, int(message.id[-1]))
+        found[key] = Resume(last_us, last_id)
+    return found
+
+
+def main() -> None:
+    settings = load_or_exit(IngestSettings)
+    metrics = Metrics("ingest")
+
+    async def live(life: service.Life) -> None:
+        async with aiohttp.ClientSession() as session:
+            bus = KafkaBus(settings.kafka_bootstrap_servers, settings.topic_prefix, settings.topic_replication)
+            ingest = Ingest(settings, bus, AiohttpConnector(session), Clock(), metrics, random.Random())
+            ingest.problems = life.problems
+            try:
+                await life.unless_stopping(ingest.run())
+            except BaseExceptionGroup as group:
+                raise first(group) from group
+
+    raise SystemExit(service.run(live, settings, metrics))
+
+
+def first(group: BaseExceptionGroup) -> BaseException:
+    """Return the first error of a group, however deep."""
+    error = group.exceptions[0]
+    return first(error) if isinstance(error, BaseExceptionGroup) else error
