@@ -72,14 +72,15 @@ class Engine:
             else:
                 self._gap(message)
 
-    def damaged(self, channel: str, received_us: int) -> None:
+    def damaged(self, channel: str) -> None:
         """Count a message that could not be read as a gap of its kind: from the open window to where the log goes on."""
         clock = self.clock
         if clock.open_us >= 0:
             self.gaps.lose(clock.open_us)
             self.gaps.reach(clock.open_us)
             self._judge()
-            clock.gap(Gap(self.instrument, channel, clock.open_us, None, received_us, "sequence"))
+            # Its time of receipt could not be read either, and what a state holds must hang on the log alone.
+            clock.gap(Gap(self.instrument, channel, clock.open_us, None, clock.open_us, "sequence"))
 
     def _look_for_end(self, messages: Sequence[Trades | Quotes | Heartbeat | Gap]) -> None:
         """End what could not be read at the first row or heartbeat that is not late; a gap says nothing of the present."""

@@ -30,12 +30,14 @@ class Output(NamedTuple):
     key: str
     value: bytes
     timestamp_us: int  # received_us of the input that caused it
+    messages: int = 1  # in the record
 
 
 class Counts(Struct):
     """What a batch was made of."""
 
     records: int = 0
+    messages: int = 0  # used
     repeats: int = 0  # records that had been taken before
     unknown: int = 0  # messages of an unknown type
     late: int = 0
@@ -85,6 +87,7 @@ class Worker:
             else:
                 engine.feed(messages)
             if messages:
+                counts.messages += len(messages)
                 touched[key] = messages[-1]
             if engine.checkpoint_us:
                 self._flush_out(engine, key, touched[key], outputs, counts)
@@ -113,7 +116,7 @@ class Worker:
             start = error.before
             deadletters.append(error.letter())
             channel = error.kind if error.kind in ("trades", "quotes") else "all"
-            engine.damaged(channel, self._received_us.get(record.key, 0))
+            engine.damaged(channel)
         engine.feed(decoded.messages[start:])
         return decoded.messages
 
@@ -137,7 +140,8 @@ class Worker:
     def _records(self, topic: str, out_key: str, messages: list, key: bytes) -> Iterable[Output]:
         timestamp_us = self._received_us.get(key, 0)
         for start in range(0, len(messages), MAX_ROWS):
-            yield Output(topic, out_key, encode(messages[start : start + MAX_ROWS]), timestamp_us)
+            part = messages[start : start + MAX_ROWS]
+            yield Output(topic, out_key, encode(part), timestamp_us, len(part))
 
     def _checkpoint(self, engine: Engine, partition: int) -> Output:
         """Return the state behind a record that ended an hour: a function of the log, so a replay can compare it."""

@@ -22,6 +22,7 @@ from deploy.native.errors import NativeError
 
 DIRECTORY = Path(".native/demo")
 REFRESH_SECONDS = 1.0
+MARKER = ".tapestream-demo"  # a directory that may be emptied
 ANSWER_NO, BAD_USE = 1, 2
 ARRIVAL_GRACE_SECONDS = 20.0  # for stores that are scraped or written in batches, when the time is up
 console = Console(width=None if sys.stdout.isatty() else 112)
@@ -36,6 +37,7 @@ def demo(
         int, typer.Option(envvar="DEMO_WORKERS", min=1, max=12, help="How many indicator workers share the partitions.")
     ] = 1,
     engine: Annotated[str, typer.Option(envvar="DEMO", help="native or compose.")] = "native",
+    directory: Annotated[Path, typer.Option(envvar="DEMO_DIRECTORY", help="Data and logs; emptied at the start.")] = DIRECTORY,
 ) -> None:
     """Start the whole stream on this machine and show what it makes of the market.
 
@@ -47,7 +49,7 @@ def demo(
         raise typer.Exit(BAD_USE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with alone(DIRECTORY), Stack(DIRECTORY, live, workers, lambda text: console.print(f"demo: {text}", style="dim")) as stack:
+        with alone(directory), Stack(directory, live, workers, lambda text: console.print(f"demo: {text}", style="dim")) as stack:
             print_addresses(stack)
             code = watch(stack, seconds)
             console.print("demo: stopping", style="dim")
@@ -65,13 +67,17 @@ def demo(
 def alone(directory: Path) -> Iterator[None]:
     """Hold the directory, emptied: each demo starts from nothing. Raises NativeError if another demo holds it."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory.parent / "demo.lock").open("w") as lock:
+    with directory.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise NativeError(f"demo: expected to be the only one in {directory}, another runs; stop it first") from error
+        marker = directory / MARKER
+        if any(directory.iterdir()) and not marker.exists():
+            raise NativeError(f"demo: expected {directory} to be empty or an earlier demo's, it holds other files; name another directory")
         shutil.rmtree(directory)
         directory.mkdir()
+        marker.touch()
         yield
 
 

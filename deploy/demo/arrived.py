@@ -12,7 +12,7 @@ from deploy.native.web import call
 
 PROMETHEUS_NAMES = ("crypto_price", "crypto_trades_total", "crypto_candle_close", "crypto_indicator", "crypto_trade_state")
 BUCKETS = {  # bucket: measurements that the demo fills
-    "neko_signal": ("market_data",),
+    "neko_signal": ("market_data", "trade_events"),
     "market_history": ("ohlcv_data",),
     "market_raw": ("trades_stream", "orderbook_snapshots"),
 }

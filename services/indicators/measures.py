@@ -45,9 +45,9 @@ class Measures:
         m.trading_state_store_memory_bytes.labels(TABLE, "snapshot").set_function(lambda: sum(self._snapshot_bytes.values()))
         m.trading_state_store_memory_bytes.labels(TABLE, "live").set_function(lambda: sum(map(size_bytes, engines().values())))
 
-    def took(self, records: int, repeats: int, batch: Batch, letters: Sequence[DeadLetter], seconds: float) -> None:
+    def took(self, repeats: int, batch: Batch, letters: Sequence[DeadLetter], seconds: float) -> None:
         """Count a batch that was taken and sent."""
-        self.consumed.inc(records)
+        self.consumed.inc(batch.counts.messages + batch.counts.unknown + len(letters))
         self.repeats.inc(repeats + batch.counts.repeats)
         self.unknown.inc(batch.counts.unknown)
         self.late.inc(batch.counts.late)
@@ -74,7 +74,7 @@ class Measures:
         sent.add_done_callback(lambda done: done.cancelled() or done.exception() or self._acknowledged(output, began))
 
     def _acknowledged(self, output: Output, began: float) -> None:
-        self.produced[output.topic].inc()
+        self.produced[output.topic].inc(output.messages)
         if output.topic == SIGNALS.name:
             self.cycle.observe(time.perf_counter() - began)
             self.end_to_end.observe(max(0.0, time.time() - output.timestamp_us / 1e6))

@@ -104,7 +104,7 @@ class Stage:
                 letters = [*letters, *(letter(partition, record) for record in fresh if not self._keyed(record))]
             await self._send([*batch.outputs, *map(dead, letters)], began)
             self._whole = True
-            self.measures.took(len(fresh), repeats, batch, letters, time.perf_counter() - began)
+            self.measures.took(repeats, batch, letters, time.perf_counter() - began)
             return behind
 
     async def _send(self, outputs: Iterable[Output], began: float) -> None:

@@ -139,21 +139,21 @@ def test_what_could_not_be_read_spoils_windows_up_to_where_the_log_goes_on():
     #  t|t|(unreadable)  |     |t      the lost rows lay anywhere up to the grace behind the next row
     #  0 1                      5.2
     driven = Driven(trades(at(0)), trades(at(1)))
-    driven.engine.damaged("trades", at(1))
+    driven.engine.damaged("trades")
     driven.feed(trades(at(5.2)), *each_second(6, 10))
     assert driven.complete() == {0: True, 1: False, 5: False, 6: False, 7: False, 8: True}
 
 
 def test_neither_a_gap_nor_a_late_row_tells_where_the_log_goes_on():
     driven = Driven(trades(at(0)), trades(at(5)))
-    driven.engine.damaged("trades", at(5))
+    driven.engine.damaged("trades")
     driven.feed(trades(at(2)), gap(at(5.1), at(5.2)), heartbeat(at(8)), *each_second(9, 13))
     assert driven.complete() == {0: True, 5: False, 9: False, 10: True, 11: True}
 
 
 def test_no_message_of_ingest_ends_what_could_not_be_read():
     driven = Driven(*each_second(0, 2))
-    driven.engine.damaged("all", at(1))
+    driven.engine.damaged("all")
     driven.feed(gap(at(1), at(1.1), "all", "restart"))
     assert driven.engine.gaps.unread()
     driven.feed(trades(at(6)), trades(at(7)), trades(at(8)), trades(at(9)))
@@ -162,5 +162,5 @@ def test_no_message_of_ingest_ends_what_could_not_be_read():
 
 def test_damage_before_the_first_row_is_no_gap_of_anything():
     driven = Driven()
-    driven.engine.damaged("all", T0)
+    driven.engine.damaged("all")
     assert driven.feed(*each_second(0, 2)).complete() == {0: True}

@@ -1,0 +1,90 @@
+"""`make demo` as a newcomer runs it: the whole stream on the real servers, on the project's own recording."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.native import influxdb
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 180.0
+pytestmark = pytest.mark.timeout(300)
+
+
+def started(directory: Path, **environment: str) -> subprocess.Popen:
+    """Start a demo with its data in a directory of the test's own."""
+    env = {**os.environ, "DEMO_DIRECTORY": str(directory), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.demo"], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def read_until(demo: subprocess.Popen, word: str) -> str:
+    """Return what a demo prints up to a line with that word."""
+    lines = []
+    for line in demo.stdout:
+        lines.append(line)
+        if word in line:
+            return "".join(lines)
+    raise AssertionError(f"the demo ended before it printed {word!r}:\n{''.join(lines)}")
+
+
+def test_a_demo_of_30_seconds_brings_data_to_every_store_and_ends_with_0(tmp_path):
+    assert influxdb.available(), "make test builds InfluxDB before it runs this"
+    demo = started(tmp_path / "demo", DEMO_SECONDS="30")
+    output, _ = demo.communicate(timeout=LIMIT_S)
+    assert demo.returncode == 0, output
+    for store in ("Kafka", "Prometheus", "InfluxDB"):
+        assert f" {store} " in output
+    assert "binance_futures BTC/USDT" in output
+    assert "trade_events" in output  # an hour of the recording holds transitions
+
+
+def test_ctrl_c_stops_every_process_that_the_demo_started_and_only_those(tmp_path):
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        demo = started(tmp_path / "demo")
+        read_until(demo, "logs")  # all are up when their addresses are printed
+        children = psutil.Process(demo.pid).children(recursive=True)
+        assert len(children) >= 8
+        demo.send_signal(signal.SIGINT)
+        output, _ = demo.communicate(timeout=LIMIT_S)
+        assert demo.returncode == 0, output
+        assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_demo_whose_sink_is_killed_says_so_and_ends_with_1(tmp_path):
+    demo = started(tmp_path / "demo")
+    read_until(demo, "logs")
+    sinks = [child for child in psutil.Process(demo.pid).children() if "services.sink" in child.cmdline()]
+    sinks[0].kill()
+    output, _ = demo.communicate(timeout=LIMIT_S)
+    assert demo.returncode == 1, output
+    assert "ended by itself" in output
+
+
+def test_a_wrong_engine_is_one_line_and_exit_code_2(tmp_path):
+    demo = started(tmp_path / "demo", DEMO="podman")
+    output, _ = demo.communicate(timeout=LIMIT_S)
+    assert demo.returncode == 2
+    assert output == "demo: DEMO is 'podman', expected native; leave it out\n"
+
+
+def test_a_directory_with_other_files_is_left_alone(tmp_path):
+    kept = tmp_path / "mine" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    demo = started(kept.parent)
+    output, _ = demo.communicate(timeout=LIMIT_S)
+    assert demo.returncode == 2, output
+    assert "it holds other files" in output
+    assert kept.read_text() == "years of work"
