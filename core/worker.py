@@ -63,27 +63,26 @@ class Worker:
         self._codec = Codec(MARKET)
         self._received_us: dict[bytes, int] = {}
 
-    def take(self, partition: int, records: Sequence) -> Batch:
-        """Take records of one partition, in offset order; each has .offset, .key and .value (bytes or None)."""
+    def take(self, partition: int, records: Sequence[tuple[int, bytes, bytes | None]]) -> Batch:
+        """Take records of one partition, in offset order; each is (offset, key, value), the value bytes or None."""
         counts = Counts()
         deadletters: list[DeadLetter] = []
         outputs: list[Output] = []
         touched: dict[bytes, Trades | Quotes | Heartbeat | Gap | None] = {}  # by key: the last message
         decode = self._codec.messages
-        key, engine = NO_KEY, None
-        for record in records:
-            if record.key != key:
-                key = record.key
+        current, engine = NO_KEY, None
+        for offset, key, value in records:
+            if key != current:
+                current = key
                 engine = self.engines.get(key) or self._begin(key)
                 touched.setdefault(key, None)
-            offset = record.offset
             if offset < engine.next_offset:
                 counts.repeats += 1
                 continue
             engine.next_offset = offset + 1
-            messages = decode(record.value, engine.instrument)
+            messages = decode(value, engine.instrument)
             if messages is None:
-                messages = self._feed_usable(engine, partition, record, counts, deadletters)
+                messages = self._feed_usable(engine, Place(MARKET.name, partition, offset), value, counts, deadletters)
             else:
                 engine.feed(messages)
             if messages:
@@ -106,9 +105,9 @@ class Worker:
         self.engines[key] = engine
         return engine
 
-    def _feed_usable(self, engine: Engine, partition: int, record: object, counts: Counts, deadletters: list[DeadLetter]) -> list:
+    def _feed_usable(self, engine: Engine, place: Place, value: bytes | None, counts: Counts, deadletters: list[DeadLetter]) -> list:
         """Feed and return what is usable of a record that is not wholly good; what is not counts, in its place, as a gap of its kind."""
-        decoded = self._codec.decode(record.value, Place(MARKET.name, partition, record.offset), engine.instrument)
+        decoded = self._codec.decode(value, place, engine.instrument)
         counts.unknown += decoded.unknown
         start = 0
         for error in decoded.errors:

@@ -1,5 +1,7 @@
 """Builders of market messages: they fill in what a test does not care about."""
 
+from typing import NamedTuple
+
 from schemas.market import Gap, Heartbeat, Quotes, Trades
 
 SECOND = 1_000_000
@@ -40,8 +42,9 @@ def gap(from_us: int = T0, to_us: int | None = T0, channel: str = "all", reason:
     return Gap(instrument, channel, from_us, to_us, from_us if to_us is None else to_us, reason)
 
 
-class Record:
+class Record(NamedTuple):
     """A consumed record, as the worker needs it."""
 
-    def __init__(self, offset: int, key: bytes, value: bytes | None) -> None:
-        self.offset, self.key, self.value = offset, key, value
+    offset: int
+    key: bytes
+    value: bytes | None

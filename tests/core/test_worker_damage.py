@@ -107,11 +107,10 @@ GARBAGE = [None, b"garbage", b"[7]", b'[{"type":"quotes"}]', b"[" + BAD_TRADES +
 @given(st.data(), logs())
 def test_no_damage_makes_batches_or_a_restart_matter(data, log):
     sent = records(repacked(data.draw, log))
-    for record in sent:
+    for place, record in enumerate(sent):
         if data.draw(st.integers(0, 4)) == 0:
-            record.value = (
-                data.draw(st.sampled_from(GARBAGE)) if data.draw(st.booleans()) else (record.value[:-1] + b"," + BAD_TRADES + b"]")
-            )
+            beside = record.value[:-1] + b"," + BAD_TRADES + b"]"
+            sent[place] = record._replace(value=data.draw(st.sampled_from(GARBAGE)) if data.draw(st.booleans()) else beside)
     together, restarted, first, cut = Worker(TABLE), Worker(TABLE), Worker(TABLE), data.draw(st.integers(1, len(sent)))
     whole = messages(together, sent, len(sent))
     begun = messages(first, sent[:cut], 1)

@@ -23,7 +23,8 @@ def published() -> MemoryBus:
         run = trades(at=[at + 1_000], price=price, side=1 if chance.random() < 0.6 else -1, id=[str(second)])
         quote = quotes(at=[at + 2_000], bid=price - 0.1, ask=price + 0.1, bid_size=chance.randint(1, 9))
         bus.append("market", BTC, encode([run, quote, heartbeat(at + 900_000)]), at)
-    (log,) = (records for at, records in bus.logs.items() if records and at.topic == bus.name(MARKET))
+    (records,) = (records for at, records in bus.logs.items() if records and at.topic == bus.name(MARKET))
+    log = [(record.offset, record.key, record.value) for record in records]
     outputs = [output for start in range(0, SECONDS, 100) for output in worker.take(0, log[start : start + 100]).outputs]
     for output in outputs[: len(outputs) // 2] + outputs[len(outputs) // 3 :]:
         bus.append(output.topic, output.key, output.value, output.timestamp_us)
