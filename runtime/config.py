@@ -53,6 +53,15 @@ def _spans(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _servers(text: str) -> str:
+    for server in text.split(","):
+        host, colon, port = server.strip().rpartition(":")
+        if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
+            raise ValueError(f"expected addresses like 127.0.0.1:9092 or one:9092,two:9092, was {server.strip()!r}")
+    return text
+
+
+Servers = Annotated[str, AfterValidator(_servers)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]  # a,b,c in the environment, a list in the file
 Windows = Annotated[Words, AfterValidator(_spans)]
 Instruments = Annotated[Words, AfterValidator(_instruments)]
@@ -66,8 +75,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
     section: ClassVar[str] = "common"
 
-    kafka_bootstrap_servers: str = "127.0.0.1:9092"
-    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    kafka_bootstrap_servers: Servers = "127.0.0.1:9092"
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$", examples=["test-1."])
     topic_replication: int = Field(1, ge=1, le=5)  # of topics that a service has to make
     host: str = "127.0.0.1"  # where the service's own pages listen
     enable_metrics: bool = True
@@ -87,10 +96,11 @@ class IngestSettings(Settings):
 
     port: Port = 8002
     instruments: Instruments = ("binance:BTC-USDT", "binance:ETH-USDT", "binance_futures:BTC-USDT-PERP", "binance_futures:ETH-USDT-PERP")
-    binance_ws_url: str = Field("", pattern=r"^(wss?://.+)?$")  # "" is the venue's own; a simulator's address otherwise
-    binance_rest_url: str = Field("", pattern=r"^(https?://.+)?$")
-    binance_futures_ws_url: str = Field("", pattern=r"^(wss?://.+)?$")
-    binance_futures_rest_url: str = Field("", pattern=r"^(https?://.+)?$")
+    # "" is the venue's own; a simulator's address otherwise
+    binance_ws_url: str = Field("", pattern=r"^(wss?://.+)?$", examples=["ws://127.0.0.1:8090"])
+    binance_rest_url: str = Field("", pattern=r"^(https?://.+)?$", examples=["http://127.0.0.1:8090"])
+    binance_futures_ws_url: str = Field("", pattern=r"^(wss?://.+)?$", examples=["ws://127.0.0.1:8090/fstream"])
+    binance_futures_rest_url: str = Field("", pattern=r"^(https?://.+)?$", examples=["http://127.0.0.1:8090"])
     products_cache_minutes: float = Field(5.0, gt=0)
 
 
@@ -99,7 +109,7 @@ class IndicatorsSettings(Settings):
 
     port: Port = 8003
     group: str = Field(
-        "indicators", pattern=r"^[A-Za-z0-9._-]{1,64}$"
+        "indicators", pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["indicators-2"]
     )  # names the changelog too: another group starts from the log's begin
     windows: Windows = ("1s", "1m", "5m", "15m", "1h")
     snapshot_seconds: Seconds = 1.0  # what a crash repeats at most; a clean stop repeats nothing
@@ -135,7 +145,7 @@ class SinkInfluxSettings(Settings):
 
     port: Port = 8001
     group: str = "sink-influx"
-    influxdb_url: str = Field("http://127.0.0.1:8086", pattern=r"^https?://")
+    influxdb_url: str = Field("http://127.0.0.1:8086", pattern=r"^https?://", examples=["http://127.0.0.1:8086"])
     influxdb_token: SecretStr = Field(min_length=1, examples=["the-token-that-the-setup-printed"])
     influxdb_org: str = "neko"
     influxdb_bucket: str = "neko_signal"  # of market_data and trade_events; the others' names are fixed
@@ -216,6 +226,11 @@ def _explained(settings: type[Settings], error: Any) -> str:
     if error["type"] == "missing":
         (example,) = settings.model_fields[error["loc"][0]].examples or ("…",)
         return f"{name} is missing and has no default; example: {name}={example}"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").replace("\n", " ")
+    examples = settings.model_fields[error["loc"][0]].examples if error["type"] == "string_pattern_mismatch" else None
+    message = (
+        f"one like {examples[0]}"
+        if examples
+        else error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").replace("\n", " ")
+    )
     value = "hidden" if "TOKEN" in name or "PASSWORD" in name else repr(error["input"])
     return f"{name} is {value}, expected {message.removeprefix('expected ')}"

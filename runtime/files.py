@@ -4,6 +4,8 @@ import gzip
 import io
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +20,13 @@ UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)  # what a miss
 def open_raw(path: Path) -> BinaryIO:
     """Open a file as it lies there. Raises OSError."""
     return sys.stdin.buffer if path == STDIN else path.open("rb")
+
+
+@contextmanager
+def open_any(path: Path) -> Iterator[BinaryIO]:
+    """Open a file's content. Raises one of UNREADABLE, here or while it is read."""
+    with open_raw(path) as raw, unpacked(raw, path.name) as content:
+        yield content
 
 
 def unpacked(raw: BinaryIO, name: str) -> BinaryIO:

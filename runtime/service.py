@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -121,11 +123,17 @@ async def serve(life: Life, settings: Settings, pages: Mapping[str, Page]) -> we
     except OSError as error:
         await runner.cleanup()
         name = "METRICS_PORT" if "metrics_port" in type(settings).model_fields else "PORT"
-        raise ConfigError(
-            f"{name} is {settings.port}, expected one that is free on HOST={settings.host} ({os.strerror(error.errno)})"
-        ) from error
+        raise ConfigError(unusable(error, name, settings.port, "HOST", settings.host)) from error
     life.port = runner.addresses[0][1]
     return runner
+
+
+def unusable(error: OSError, port_name: str, port: int, host_name: str, host: str) -> str:
+    """Return on one line why a server cannot listen where its settings say: the host is not this machine's, or the port is taken."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno)
+        return f"{host_name} is {host!r}, expected an address of this machine ({reason})"
+    return f"{port_name} is {port}, expected one that is free on {host_name}={host} ({os.strerror(error.errno)})"
 
 
 def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -8,13 +8,13 @@ from typing import Annotated
 import msgspec
 import typer
 
+from runtime import commands
+from runtime.files import UNREADABLE
 from services.ingest.decode import BadLine, Decoding
-from services.ingest.frames import UNREADABLE
 from services.ingest.venues import VENUES
 from services.ingest.venues.events import FrameError
 
 ANSWER_NO, BAD_INPUT = 1, 2
-USAGE_ERROR = typer.BadParameter.__base__  # typer carries a click of its own and names only this child of it
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=False)
 
 
@@ -68,14 +68,5 @@ def _bad(line: str) -> None:
     raise typer.Exit(BAD_INPUT)
 
 
-def main() -> int:
-    """Run the command; wrong use is one line, as every other error."""
-    try:
-        return app(standalone_mode=False) or 0
-    except USAGE_ERROR as error:
-        print(f"ingest: {' '.join(error.format_message().split())}; --help shows the use", file=sys.stderr)
-        return BAD_INPUT
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    commands.run(app, "ingest")

@@ -76,6 +76,10 @@ class Feed:
     def venue_name(self) -> str:
         return self._venue.name
 
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
     async def run(self) -> None:
         """Feed until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -102,18 +106,25 @@ class Feed:
                 self._refused = True
             return reason
         finally:
+            socket, successor = self._socket, self._successor
             self._lose()
-            if self._successor is not None:
-                self._successor.cancel()
+            if socket is not None:
+                await socket.close()
+            if successor is not None:
+                await let_go(successor)
 
     async def _connected(self) -> Socket:
         """Return a connection on which the streams were asked for."""
         socket = await self._connector.connect(self.link.url)
         streams = self.link.streams
-        for number, start in enumerate(range(0, len(streams), SUBSCRIBE_STREAMS), 1):
-            await socket.send(self._venue.subscribe(streams[start : start + SUBSCRIBE_STREAMS], number))
+        try:
+            for number, start in enumerate(range(0, len(streams), SUBSCRIBE_STREAMS), 1):
+                await socket.send(self._venue.subscribe(streams[start : start + SUBSCRIBE_STREAMS], number))
+        except BaseException:
+            await socket.close()
+            raise
         self._connected_us = self._frame_us = self._heard_us = self._clock.now_us()
-        self._meters.connected(True)
+        self._meters.began()
         log.info("feed_connected", venue=self._venue.name, channel=self.link.channel, streams=len(streams))
         self._refused = False
         return socket
@@ -167,6 +178,8 @@ class Feed:
         lane = self._lanes.get(event.instrument)
         if lane is None:
             return  # nobody asked for it
+        if not self._live:
+            self._now_live(received_us)  # before any row: an untimed quote can come before the first time does
         if kind is Trades:
             self._meters.update(event.instrument, "trade", received_us)
             self._put(lane, lane.trades(event))
@@ -201,18 +214,18 @@ class Feed:
             self._put(lane, lane.found(self.link.channel, self._venue.clock.now(received_us), received_us))
 
     def _lose(self) -> None:
-        self._meters.connected(False)
         if self._live and self._clock.now_us() - self._connected_us > STEADY_SECONDS * 1e6:
             self._backoff.reset()
-        self.proven_us = self._connected_us = self._overlap_ticks = 0
-        self._socket = None
+        proven_us, self.proven_us = self.proven_us, 0
+        self._connected_us = self._overlap_ticks = 0
+        self._socket = self._successor = None
         reason = "backpressure" if self._ending == "backpressure" else "disconnected"
         received_us = self._clock.now_us()
         for quote in self._venue.flush():
             if self._live and quote.instrument in self._lanes:
                 self._put(self._lanes[quote.instrument], self._lanes[quote.instrument].quotes(quote))
         for lane in self._mine():
-            self._put(lane, lane.lost(self.link.channel, reason, received_us))
+            self._put(lane, lane.lost(self.link.channel, reason, received_us, proven_us))
 
     def _end(self, reason: str) -> None:
         self._ending = self._ending or reason
@@ -238,7 +251,7 @@ class Feed:
             limit.cancel()
 
     async def _swap(self) -> None:
-        """Go over to the successor. Its times are read by its own clock, its ids by the lanes'."""
+        """Go over to the successor. The lanes drop by their ids what both have brought; the clock goes by the last message of either."""
         old, successor = self._socket, self._successor
         self._successor, self._overlap_ticks, self._ending = None, 0, ""
         try:
@@ -332,3 +345,11 @@ class Feed:
             lanes = [self._lanes[error.instrument]] if error.instrument in self._lanes else self._mine()
             for lane in lanes:
                 self._put(lane, lane.refused(self._venue.clock.now(received_us), received_us))
+
+
+async def let_go(connecting: asyncio.Task[Socket]) -> None:
+    """Give up a connection that is being made, or was made and is not needed."""
+    connecting.cancel()
+    await asyncio.wait((connecting,))
+    if not connecting.cancelled() and connecting.exception() is None:
+        await connecting.result().close()

@@ -5,19 +5,15 @@
 header, connects and sends are skipped.
 """
 
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
-import zstandard
 from msgspec import Struct
 
-UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)  # a file that is not there, not whole, or not what its name says
+from runtime.files import open_any
+
 LINE_LIMIT_BYTES = 64 * 1024 * 1024  # a full exchangeInfo is 10 MB
 WAITING_SNAPSHOTS = 10
 SNAPSHOT_PREFIX = b'{"lastUpdateId"'
@@ -46,16 +42,6 @@ class _Wire(Struct):
 _WIRE = msgspec.json.Decoder(_Wire)
 _SYMBOL = re.compile(r"[?&]symbol=([A-Za-z0-9_]+)")
 _STREAM = re.compile(rb'"stream":"([a-z0-9_]+)@')
-
-
-def open_any(path: Path) -> BinaryIO:
-    """Open a file that may be packed. Raises OSError."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".zst":
-        raw = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-        return io.BufferedReader(raw, 1 << 20)  # type: ignore[arg-type]
-    return path.open("rb")
 
 
 def read(path: Path) -> Iterator[Recorded | BadLine]:

@@ -34,7 +34,8 @@ class Lane:
         self._resume = resume
         self._started = False
         self._high_id = resume.last_id
-        self._trade_us = resume.last_us  # of the last trade
+        self._trade_us = self._quote_us = resume.last_us  # of the last trade, of the last quote
+        self._promised_us = resume.last_us  # of the last heartbeat
         self._last_us = resume.last_us  # everything before it has come: the last row or heartbeat
         self._open: dict[Channel, Gap] = {}
         self._restarting: set[Channel] = set()
@@ -68,6 +69,7 @@ class Lane:
         """Return the quote, if it is not older than what the last run of ingest wrote."""
         if run.event_us[0] < self._resume.last_us:
             return []
+        self._quote_us = run.event_us[0]
         self._moved(run.event_us[0])
         return [run]
 
@@ -76,7 +78,7 @@ class Lane:
         at_us = clock_us - HEARTBEAT_MARGIN_US
         if not self._started or at_us <= self._last_us:
             return []
-        self._last_us = at_us
+        self._last_us = self._promised_us = at_us
         return [Heartbeat(self.instrument, at_us, received_us)]
 
     # Gaps
@@ -85,33 +87,49 @@ class Lane:
         """A connection for this channel is to come: its first message ends the hole since the last run of ingest."""
         self._restarting.add(channel)
 
-    def lost(self, channel: Channel, reason: Reason, received_us: int) -> list[Message]:
-        """The connection ended. Return a gap that lasts, once."""
+    def lost(self, channel: Channel, reason: Reason, received_us: int, proven_us: int = 0) -> list[Message]:
+        """The connection ended. Return a gap that lasts, once. proven_us: the venue's clock up to which it had brought everything."""
         if channel != "trades":
             self.book.lose()
             self.resync = "connect"
         if channel in self._open or channel in self._restarting:
             return []
-        gap = Gap(self.instrument, channel, self._last_us, None, received_us, reason)
-        self._open[channel] = gap
-        return [gap]
+        from_us = self._last_us
+        if channel != "all":  # rows of the other connection say nothing of this one, which may have been dead for a while
+            row_us = self._trade_us if channel == "trades" else self._quote_us
+            from_us = min(from_us, max(row_us, self._promised_us, proven_us - HEARTBEAT_MARGIN_US))
+        return [self._opened(channel, from_us, received_us, reason)]
 
     def found(self, channel: Channel, clock_us: int, received_us: int) -> list[Message]:
         """A connection delivers, as of clock_us. Return what ends the hole before it."""
         self._started = True
         if channel in self._restarting:
-            self._restarting.discard(channel)
-            last_us = self._resume.last_us
-            self._moved(clock_us if not last_us else 0)
-            return [Gap(self.instrument, channel, last_us, max(last_us, clock_us), received_us, "restart")] if last_us else []
+            return self._restarted(channel, clock_us, received_us)
         gap = self._open.pop(channel, None)
         if gap is None:
             return []
         return [Gap(self.instrument, channel, gap.from_us, max(gap.from_us, clock_us), received_us, gap.reason)]
 
+    def _restarted(self, channel: Channel, clock_us: int, received_us: int) -> list[Message]:
+        """Return the gap since the last run of ingest. What comes over other connections is missing until they deliver too."""
+        self._restarting.discard(channel)
+        last_us = self._resume.last_us
+        if not last_us:
+            self._moved(clock_us)
+            return []
+        found: list[Message] = [Gap(self.instrument, channel, last_us, max(last_us, clock_us), received_us, "restart")]
+        for other in sorted(self._restarting):
+            found.append(self._opened(other, last_us, received_us, "disconnected"))
+        self._restarting.clear()
+        return found
+
+    def _opened(self, channel: Channel, from_us: int, received_us: int, reason: Reason) -> Gap:
+        gap = self._open[channel] = Gap(self.instrument, channel, from_us, None, received_us, reason)
+        return gap
+
     def refused(self, clock_us: int, received_us: int) -> list[Message]:
         """A frame that may have been a quote could not be read. A trade would be missed by its id, a book by its own."""
-        if not self._started or self._open:
+        if not self._started or "all" in self._open or "quotes" in self._open:
             return []
         return [Gap(self.instrument, "quotes", self._last_us, max(self._last_us, clock_us), received_us, "sequence", 1)]
 

@@ -14,16 +14,14 @@ class Meters:
 
     def __init__(self, exchange: str, metrics: Metrics) -> None:
         self._exchange, self._metrics = exchange, metrics
-        self._connected = metrics.ingest_exchange_connected.labels(exchange=exchange)
         self._missed = metrics.ingest_missed_messages_total.labels(exchange=exchange)
         self._decode_errors = metrics.stream_decode_errors_total.labels(stage=STAGE, topic="market")
         self._counts: Counter[tuple[str, str]] = Counter()  # since the last flush, by instrument and channel
         self._seen_us: dict[str, int] = {}
         self._refusals = 0
-        self.connected(False)
 
-    def connected(self, up: bool) -> None:
-        self._connected.set(int(up))
+    def began(self) -> None:
+        """A connection began: its first refused frame is news again."""
         self._refusals = 0
 
     def update(self, instrument: str, channel: str, received_us: int) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import Sequence
 
 import aiohttp
 
 from runtime import log as logs
 from runtime import service
-from runtime.config import ConfigError, IngestSettings, load_or_exit
+from runtime.config import BAD_USE, ConfigError, IngestSettings, load_or_exit
 from runtime.kafka import KafkaBus
 from runtime.metrics import Metrics
 from schemas.codec import Codec, Place
@@ -68,6 +69,8 @@ class Ingest:
         lanes = {instrument: Lane(instrument, kind.previous_ids, resumes.get(instrument, Resume())) for instrument in instruments}
         self._lanes[name] = lanes
         outside = Outside(publisher, self._connector, self._clock, self._metrics, self._chance, self._bus.name)
+        connected = self._metrics.ingest_exchange_connected.labels(exchange=name)
+        connected.set_function(lambda: int(all(feed.connected for feed in self.feeds if feed.venue_name == name)))
         async with asyncio.TaskGroup() as tasks:
             for link in kind(instruments).links(ws_url.rstrip("/")):
                 if (streams := len(link.streams)) > kind.limit_streams:
@@ -158,6 +161,11 @@ async def last_places(bus, instruments: Sequence[str]) -> dict[str, Resume]:
 
 def main() -> None:
     settings = load_or_exit(IngestSettings)
+    try:
+        grouped(settings.instruments, settings.venues)  # before anything starts, so that a wrong name is all that is said
+    except ConfigError as error:
+        print(f"ConfigError: {error}", file=sys.stderr)
+        raise SystemExit(BAD_USE) from error
     metrics = Metrics("ingest")
 
     async def live(life: service.Life) -> None:

@@ -1,6 +1,7 @@
 """The wire to a venue: a WebSocket and REST by aiohttp, behind ports that tests can stand in for."""
 
 import asyncio
+import contextlib
 import random
 import time
 from typing import Protocol
@@ -9,7 +10,7 @@ import aiohttp
 
 FRAME_LIMIT_BYTES = 32 * 1024 * 1024  # a longer one ends the connection; a wild one below it is dead-lettered
 CONNECT_SECONDS = 10.0
-CLOSE_SECONDS = 1.0  # for the venue to say goodbye
+CLOSE_SECONDS = 1.0  # for the venue to say goodbye; the ticker waits for it, and a dead venue says nothing
 REST_SECONDS = 10.0
 REST_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -108,7 +109,9 @@ class AiohttpSocket:
         await self._guarded(self._socket.pong(payload))
 
     async def close(self) -> None:
-        await self._socket.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._socket.close()
 
     async def _guarded(self, sending) -> None:
         try:

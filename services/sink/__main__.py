@@ -2,6 +2,7 @@
 
 import typer
 
+from runtime import commands
 from runtime.config import SinkInfluxSettings, SinkPrometheusSettings, load_or_exit
 from runtime.kafka import KafkaBus
 from runtime.metrics import SINK, Metrics
@@ -38,4 +39,4 @@ def bus_of(settings: SinkPrometheusSettings | SinkInfluxSettings) -> KafkaBus:
 
 
 if __name__ == "__main__":
-    app()
+    commands.run(app, "sink")

@@ -2,7 +2,9 @@
 
 Bad records and messages go to `deadletters`, the messages beside them are used. Unknown types are counted. Repeats are
 dropped by time, as the contract says: a bar, candle, mark or transition that is not newer than the last of its
-(key, instrument, window, type). A hole in `seq` within one `since_us` is a defect upstream and is counted.
+(key, instrument, window, type). So is a candle whose window has closed: a reader that begins between the two and meets both
+again would take the candle for news and the bar behind it for a repeat. A hole in `seq` within one `since_us` is a defect
+upstream and is counted.
 """
 
 import asyncio
@@ -125,7 +127,8 @@ class Intake:
             window_us, time_us = TIME_OF[kind](message)
             latest = self._latest.setdefault(at, {})
             name = (key, message.instrument, window_us, kind)
-            if time_us <= latest.get(name, -1):
+            closed = kind is Candle and message.open_us <= latest.get((key, message.instrument, window_us, Bar), -1)
+            if closed or time_us <= latest.get(name, -1):
                 self._repeats[topic].inc()
                 return False
             latest[name] = time_us

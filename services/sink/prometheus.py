@@ -34,6 +34,7 @@ from services.sink.views import VIEWS, Lines, Shown
 log = logs.get()
 STAGE = "sink"
 POLL_SECONDS = 0.1
+FETCH_WAIT_MS = 10  # the broker's wait for a first record; what comes meanwhile for partitions outside the request waits as long
 POLL_RECORDS = 500  # some 50,000 rows: about 50 ms of work between two looks at the clock
 COMMIT_SECONDS = 1.0  # of records to read again after a crash
 HOUR_US = 3_600_000_000
@@ -95,7 +96,7 @@ class PrometheusSink:
         self.intake = Intake(VIEWS, self.bus.name, self.metrics, STAGE, producer)
         try:
             self.consumer = await life.unless_stopping(
-                self.bus.consumer(self.settings.group, VIEWS, on_assigned=self.assigned, on_revoked=self.revoked)
+                self.bus.consumer(self.settings.group, VIEWS, on_assigned=self.assigned, on_revoked=self.revoked, wait_ms=FETCH_WAIT_MS)
             )
             lag = asyncio.create_task(watch_lag(self.consumer, self.metrics, self.settings.group, self.positions, self._topics))
             try:

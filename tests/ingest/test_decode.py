@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from runtime.files import open_any
 from schemas.market import Book, Quotes, Trades
 from services.ingest.decode import Decoding
-from services.ingest.frames import open_any
 from services.ingest.venues import VENUES
 from tests.ingest.build import T0, depth, ticker, trade
 

@@ -15,7 +15,9 @@ import typer
 import uvloop
 from aiohttp import web
 
+from runtime import commands
 from runtime import log as logs
+from runtime.service import unusable
 from services.ingest.simulator.player import Player
 from services.ingest.simulator.server import Exchange
 from services.ingest.simulator.tape import Tape, TapeError, load
@@ -62,7 +64,7 @@ async def _serve(there: Exchange, host: str, port: int) -> None:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        print(f"simulator: --port is {port}, expected one that is free on {host} ({error.strerror})", file=sys.stderr)
+        print(f"simulator: {unusable(error, '--port', port, '--host', host)}", file=sys.stderr)
         raise SystemExit(BAD_USE) from error
     log.info("simulator_started", address=f"{host}:{runner.addresses[0][1]}", venues=",".join(there.players))
     stopping = asyncio.Event()
@@ -81,4 +83,4 @@ async def _serve(there: Exchange, host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    commands.alone(main, "simulator")

@@ -1,0 +1,1 @@
+"""Recorded data through the core: the commands of `python -m services.replay`, one module each."""
