@@ -3,6 +3,7 @@
 A record is AsyncAPI's message: its key names the instrument or account, its payload is an array of our messages.
 """
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def document() -> dict:
     """Return the document."""
     types = [message for topic in TOPICS for message in topic.messages]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():
+        schema["description"] = inspect.cleandoc(schema["description"])  # newer Pythons strip a docstring's margin, older ones do not
     return {
         "asyncapi": "3.0.0",
         "info": {
