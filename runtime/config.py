@@ -151,7 +151,7 @@ class SinkInfluxSettings(Settings):
     influxdb_bucket: str = "neko_signal"  # of market_data and trade_events; the others' names are fixed
     influxdb_timeout_seconds: Seconds = 10.0
     market_data_exchange: str = ""  # "" is the first of VENUES; market_data has no exchange tag
-    sink_writers: int = Field(4, ge=1, le=12)  # a partition belongs to one writer, and there are twelve
+    sink_writers: int = Field(4, ge=4, le=12)  # a partition belongs to one writer, and there are twelve
 
     @property
     def market_exchange(self) -> str:
@@ -226,11 +226,8 @@ def _explained(settings: type[Settings], error: Any) -> str:
     if error["type"] == "missing":
         (example,) = settings.model_fields[error["loc"][0]].examples or ("…",)
         return f"{name} is missing and has no default; example: {name}={example}"
-    examples = settings.model_fields[error["loc"][0]].examples if error["type"] == "string_pattern_mismatch" else None
-    message = (
-        f"one like {examples[0]}"
-        if examples
-        else error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").replace("\n", " ")
-    )
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").replace("\n", " ")
+    if error["type"] == "string_pattern_mismatch" and (examples := settings.model_fields[error["loc"][0]].examples):
+        message = f"one like {examples[0]}"
     value = "hidden" if "TOKEN" in name or "PASSWORD" in name else repr(error["input"])
     return f"{name} is {value}, expected {message.removeprefix('expected ')}"

@@ -105,7 +105,9 @@ class KafkaProducer:
             max_request_size=REQUEST_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
-        producer._message_accumulator._batch_ttl = DELIVERY_SECONDS  # aiokafka has one figure for a request and for a record's patience
+        # aiokafka has one figure for a request, for a record's patience, and for a send whose partition has a full batch waiting
+        producer._message_accumulator._batch_ttl = DELIVERY_SECONDS
+        producer._request_timeout_ms = DELIVERY_SECONDS * 1000  # the requests themselves have had theirs from the constructor
         await started(producer)
         return cls(producer, buffer_bytes)
 

@@ -19,6 +19,7 @@ from deploy.demo.arrived import Arrival, arrivals
 from deploy.demo.pages import STAGES, Row, read
 from deploy.demo.stack import Stack
 from deploy.native.errors import NativeError
+from runtime import commands
 
 DIRECTORY = Path(".native/demo")
 REFRESH_SECONDS = 1.0
@@ -104,6 +105,8 @@ def watch(stack: Stack, seconds: float) -> int:
                 time.sleep(max(0.0, min(REFRESH_SECONDS, ends - time.monotonic())))
     except KeyboardInterrupt:
         return 0
+    if not console.is_terminal:
+        console.line()  # which the live table leaves out there
     return report(stack)
 
 
@@ -178,4 +181,4 @@ def shown(value: float | None, digits: int, sign: bool = False) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    commands.run(app, "demo")

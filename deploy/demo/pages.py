@@ -38,7 +38,7 @@ def read(services: Iterable[Service]) -> list[Row]:
         for name, labels, value in samples(service):
             key = (labels.get("exchange", ""), labels.get("symbol", ""))
             if name == "stream_lag_seconds":
-                stage = service.name if labels["stage"] == "sink" else labels["stage"]
+                stage = service.name if labels["stage"].startswith("sink") else labels["stage"]
                 lags.setdefault(key, {})[stage] = value
             elif name == "crypto_trade_state" and value == 1:
                 states[key] = labels["state"]

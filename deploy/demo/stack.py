@@ -44,7 +44,7 @@ class Stack:
         self.influxdb: influxdb.InfluxDB | None = None
         self.kafka: kafka.Kafka | None = None
         self.prometheus: prometheus.Prometheus | None = None
-        self._processes: list[Process] = []
+        self._processes: dict[str, Process] = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Stack":
@@ -60,7 +60,7 @@ class Stack:
 
     def dead(self) -> str | None:
         """Return what has ended by itself, with the end of its log, or None."""
-        for process in self._processes:
+        for process in self._processes.values():
             if not process.running:
                 return f"{process.name} ended by itself, see {process.log}\n{tail(process.log)}"
         return None
@@ -69,7 +69,6 @@ class Stack:
         self.say("starting Kafka")
         self.kafka = self._stack.enter_context(kafka.Kafka(self.directory / "kafka", port(9092)))
         self.addresses["Kafka"] = self.kafka.bootstrap
-        common = {"KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap}
         if influxdb.available():
             self.say("starting InfluxDB")
             self.influxdb = self._stack.enter_context(influxdb.InfluxDB(self.directory / "influxdb", port(8086)))
@@ -86,7 +85,10 @@ class Stack:
         self.addresses["Prometheus"] = self.prometheus.url
         for service in self.services:
             self.say(f"starting {service.name}")
-            self._run(service, {**common, **service.environment})
+            process = Process(service.name, self.directory / f"{service.name.replace(' ', '-')}.log")
+            self._stack.callback(process.stop, SERVICE_STOP_LIMIT_S)
+            self._start_service(service, process)
+            self._processes[service.name] = process
             self.addresses[service.name] = service.page
 
     def _planned(self) -> list[Service]:
@@ -112,13 +114,11 @@ class Stack:
         services.append(Service("ingest", ("services.ingest",), found, names))
         return services
 
-    def _run(self, service: Service, environment: dict[str, str]) -> None:
-        process = Process(service.name, self.directory / f"{service.name.replace(' ', '-')}.log")
+    def _start_service(self, service: Service, process: Process) -> None:
+        """Start a service, or start it again after it has ended, and return when its page answers."""
         command = [sys.executable, "-m", *service.arguments]
-        env = {**os.environ, **environment}
-        self._stack.callback(process.stop, SERVICE_STOP_LIMIT_S)
+        env = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap, **service.environment}
         process.start(command, lambda: call(f"{service.page}/healthz", limit_s=1.0)[0] > 0, START_LIMIT_S, env=env)
-        self._processes.append(process)
 
 
 def port(wanted: int) -> int:

@@ -7,10 +7,9 @@ import threading
 import warnings
 from functools import partial
 
-import typer
-
 from core.topology import Topology
 from core.worker import Worker
+from runtime import commands
 from runtime.config import BAD_USE, ConfigError, IndicatorsSettings, load_or_exit
 from runtime.kafka import KafkaBus
 from runtime.metrics import INDICATORS, Metrics
@@ -71,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    commands.alone(main, "indicators")

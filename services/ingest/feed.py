@@ -27,7 +27,7 @@ from services.ingest.venues.events import Diff, Event, FrameError, Link, OffTape
 
 log = logs.get()
 SUBSCRIBE_STREAMS = 200  # a request; the venue takes five a second
-DEAD_SECONDS = 15.0  # neither frame nor pong, though we ping each second of silence
+DEAD_SECONDS = 15.0  # neither frame nor pong, though we ping in silence
 SILENT_SECONDS = 120.0  # pongs but no frame: the venue has forgotten us
 STEADY_SECONDS = 5.0  # a connection that brought something and lived so long was a good one: the next is tried soon
 AGE_LIMIT_SECONDS = 23.5 * 3600  # the venue ends a connection after 24 hours
@@ -63,7 +63,8 @@ class Feed:
         self._live = False
         self._refused = False
         self._overlap_ticks = 0
-        self._connected_us = self._frame_us = self._heard_us = self._pinged_us = 0
+        self._connected_us = self._frame_us = self._heard_us = 0
+        self._pinged_us = 0  # when the ping was sent that is not answered yet; 0 if there is none
         self.proven_us = 0  # the venue's clock up to which everything has come; 0 while not connected
         for lane in lanes.values():
             lane.expect(link.channel)
@@ -144,6 +145,7 @@ class Feed:
             self._heard_us = received_us = now_us()
             if frame is PONG:
                 self._prove(self._pinged_us)
+                self._pinged_us = 0
                 continue
             self._frame_us = received_us
             self.frame(frame, received_us)
@@ -182,7 +184,10 @@ class Feed:
             self._now_live(received_us)  # before any row: an untimed quote can come before the first time does
         if kind is Trades:
             self._meters.update(event.instrument, "trade", received_us)
-            self._put(lane, lane.trades(event))
+            found = lane.trades(event)
+            self._put(lane, found)
+            if not found:
+                self._meters.repeated()
         elif kind is Quotes:
             self._meters.update(event.instrument, "ticker", received_us)
             self._put(lane, lane.quotes(event))
@@ -217,7 +222,7 @@ class Feed:
         if self._live and self._clock.now_us() - self._connected_us > STEADY_SECONDS * 1e6:
             self._backoff.reset()
         proven_us, self.proven_us = self.proven_us, 0
-        self._connected_us = self._overlap_ticks = 0
+        self._connected_us = self._overlap_ticks = self._pinged_us = 0
         self._socket = self._successor = None
         reason = "backpressure" if self._ending == "backpressure" else "disconnected"
         received_us = self._clock.now_us()
@@ -253,7 +258,7 @@ class Feed:
     async def _swap(self) -> None:
         """Go over to the successor. The lanes drop by their ids what both have brought; the clock goes by the last message of either."""
         old, successor = self._socket, self._successor
-        self._successor, self._overlap_ticks, self._ending = None, 0, ""
+        self._successor, self._overlap_ticks, self._pinged_us, self._ending = None, 0, 0, ""
         try:
             self._socket = await successor
         except LinkLost as lost:
@@ -281,7 +286,7 @@ class Feed:
             self._end("silence")
             await socket.close()
             return
-        if now_us - self._frame_us >= 1_000_000:
+        if now_us - self._frame_us >= 1_000_000 and not self._pinged_us:  # one at a time: a pong does not say which ping it answers
             self._pinged_us = now_us
             try:
                 await socket.ping()

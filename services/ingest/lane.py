@@ -1,8 +1,9 @@
 """One instrument's lane: from what the venue said to messages of `market` and `books`.
 
 Trade ids of one instrument are consecutive. The lane keeps the highest: what is not above it is a repeat and dropped,
-what is more than one above it shows a hole, and a gap says so before the row. A gap that is being filled by REST would
-hold its rows here. No clock and no I/O: every time is an argument, so a test can say what time it is.
+unless it is too young for one; what is more than one above it shows a hole, and a gap says so before the row. A gap that
+is being filled by REST would hold its rows here. No clock and no I/O: every time is an argument, so a test can say what
+time it is.
 """
 
 from typing import Literal, NamedTuple
@@ -13,6 +14,7 @@ from services.ingest.venues.events import Diff, Snapshot
 
 BOOK_INTERVAL_US = 100_000  # at most ten books a second of an instrument
 HEARTBEAT_MARGIN_US = 2_000_000  # the venue's messages are not older than its clock by more
+ANEW_US = 60_000_000  # a known id so long after the last trade is no repeat: the ids began anew, or another venue stands in
 Message = Trades | Quotes | Heartbeat | Gap | Book
 Resync = Literal["connect", "sequence", "crossed"]
 
@@ -28,7 +30,6 @@ class Lane:
     def __init__(self, instrument: str, previous_ids: bool, resume: Resume = Resume()) -> None:  # noqa: B008
         self.instrument = instrument
         self.book = OrderBook(previous_ids)
-        self.repeats = 0  # trades dropped because their id was known
         self.published = False  # anything since the last tick
         self.resync: Resync = "connect"  # why the book is being built
         self._resume = resume
@@ -45,15 +46,15 @@ class Lane:
     # Rows
 
     def trades(self, run: Trades) -> list[Message]:
-        """Return the trade, if it is new, behind a gap if ids are missing before it. Runs of a venue have one row."""
+        """Return the trade, or nothing if it is a repeat, behind a gap if ids are missing before it. Runs of a venue have one row."""
         trade_id = int(run.id[0])
-        if trade_id <= self._high_id:
-            self.repeats += 1
+        event_us = run.event_us[0]
+        anew = trade_id <= self._high_id
+        if anew and event_us - self._trade_us <= ANEW_US:
             return []
         found: list[Message] = [run]
-        event_us = run.event_us[0]
-        if self._high_id >= 0 and trade_id > self._high_id + 1:
-            missed = trade_id - self._high_id - 1
+        if anew or 0 <= self._high_id < trade_id - 1:
+            missed = None if anew else trade_id - self._high_id - 1
             from_us = min(self._trade_us, event_us)
             found.insert(0, Gap(self.instrument, "trades", from_us, event_us, run.received_us[0], "sequence", missed))
         self._high_id, self._trade_us = trade_id, event_us

@@ -15,6 +15,8 @@ class Meters:
     def __init__(self, exchange: str, metrics: Metrics) -> None:
         self._exchange, self._metrics = exchange, metrics
         self._missed = metrics.ingest_missed_messages_total.labels(exchange=exchange)
+        self._repeats = metrics.stream_duplicates_total.labels(stage=STAGE, topic="market")
+        metrics.ingest_backfilled_trades_total.labels(exchange=exchange)  # 0: nothing fetches them yet
         self._decode_errors = metrics.stream_decode_errors_total.labels(stage=STAGE, topic="market")
         self._counts: Counter[tuple[str, str]] = Counter()  # since the last flush, by instrument and channel
         self._seen_us: dict[str, int] = {}
@@ -44,6 +46,10 @@ class Meters:
             self._metrics.ingest_gaps_total.labels(exchange=self._exchange, reason=gap.reason).inc()
         if gap.missed:
             self._missed.inc(gap.missed)
+
+    def repeated(self) -> None:
+        """Count a trade that had come before."""
+        self._repeats.inc()
 
     def reconnected(self, reason: str) -> None:
         self._metrics.ingest_reconnects_total.labels(exchange=self._exchange, reason=reason).inc()

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from prometheus_client import Counter
 
 from runtime.bus import Producer
 from runtime.metrics import Metrics
 from schemas.codec import encode
 from schemas.instruments import labels
 from schemas.market import MAX_ROWS, Quotes, Trades
+from schemas.topics import MARKET
 
 LINGER_SECONDS = 0.005
 PENDING_ROWS = 20_000  # of all keys; a second of a very busy venue, some 4 MB
@@ -72,10 +74,10 @@ def merge(run: Any, more: Any) -> None:
 class Outbox:
     """What is to be sent under one key of one topic."""
 
-    __slots__ = ("acked_us", "batches", "key", "ready", "timer", "topic", "unacknowledged")
+    __slots__ = ("acked_us", "batches", "key", "produced", "ready", "timer", "topic", "unacknowledged")
 
-    def __init__(self, topic: str, key: str) -> None:
-        self.topic, self.key = topic, key
+    def __init__(self, topic: str, key: str, produced: Counter) -> None:
+        self.topic, self.key, self.produced = topic, key, produced
         self.batches: deque[Batch] = deque()
         self.unacknowledged = 0  # records on their way
         self.timer: asyncio.TimerHandle | None = None
@@ -86,8 +88,11 @@ class Outbox:
 class Publisher:
     """Sends what is put into it. `run` ends only by an error of the broker that no retry could mend."""
 
-    def __init__(self, producer: Producer, metrics: Metrics, now_us: Callable[[], int], limit_rows: int = PENDING_ROWS) -> None:
-        self._producer, self._now_us, self._limit_rows = producer, now_us, limit_rows
+    def __init__(
+        self, producer: Producer, metrics: Metrics, now_us: Callable[[], int], limit_rows: int = PENDING_ROWS, prefix: str = ""
+    ) -> None:
+        """prefix: of this stack's topics; metrics name them without it."""
+        self._producer, self._now_us, self._limit_rows, self._prefix = producer, now_us, limit_rows, prefix
         self._metrics = metrics
         self._latency = metrics.stream_end_to_end_latency_seconds.labels(stage=STAGE)
         self._outboxes: dict[tuple[str, str], Outbox] = {}
@@ -151,8 +156,10 @@ class Publisher:
             await self._idle.wait()
 
     def _open(self, topic: str, key: str) -> Outbox:
-        outbox = self._outboxes[topic, key] = Outbox(topic, key)
-        if topic.endswith("market"):
+        name = topic.removeprefix(self._prefix)
+        produced = self._metrics.stream_messages_produced_total.labels(stage=STAGE, topic=name)
+        outbox = self._outboxes[topic, key] = Outbox(topic, key, produced)
+        if name == MARKET.name:
             exchange, symbol, _ = labels(key)
             lag = self._metrics.stream_lag_seconds.labels(stage=STAGE, exchange=exchange, symbol=symbol)
             lag.set_function(lambda: max(0.0, (self._now_us() - outbox.acked_us) / 1e6) if outbox.acked_us else 0.0)
@@ -186,7 +193,7 @@ class Publisher:
             self._wake.set()
             return
         outbox.acked_us = batch.received_us
-        self._metrics.stream_messages_produced_total.labels(stage=STAGE, topic=outbox.topic).inc(len(batch.messages))
+        outbox.produced.inc(len(batch.messages))
         if batch.received_us:
             self._latency.observe(max(0.0, (self._now_us() - batch.received_us) / 1e6))
         if outbox.batches and not outbox.unacknowledged:

@@ -11,6 +11,7 @@ from services.ingest.venues.binance import Binance
 log = logs.get()
 LIMIT_SHARE = 0.5  # of the venue's request weight a minute: other programs of this address need some too
 BODY_TEXT = 80
+AGAIN_SECONDS = 30.0  # a venue that did not say what it lists is not asked again for so long: each try may take ten
 
 
 class Bucket:
@@ -80,12 +81,16 @@ class Products:
         self._miss = metrics.trading_cache_requests_total.labels(cache="products", result="miss")
         self._statuses: dict[str, str] = {}
         self._asked_us: int | None = None
+        self._failed_us: int | None = None
 
     async def check(self, instrument: str) -> None:
         """Say so if an instrument is not traded (any more). Raises LookupError if the venue never listed it."""
+        if self._failed_us is not None and self._clock.now_us() - self._failed_us < AGAIN_SECONDS * 1e6:
+            return
         try:
             status = (await self.statuses()).get(self._venue.symbol(instrument))
         except RestFailed as error:
+            self._failed_us = self._clock.now_us()
             log.warning("products_missed", venue=self._venue.name, error=str(error), action="go on unchecked")
             return
         if status is None:

@@ -43,7 +43,7 @@ class Ingest:
         await self._bus.ready()
         resumes = await last_places(self._bus, self._settings.instruments)
         producer = await self._bus.producer("ingest")
-        publisher = Publisher(producer, self._metrics, self._clock.now_us)
+        publisher = Publisher(producer, self._metrics, self._clock.now_us, prefix=self._settings.topic_prefix)
         sending = asyncio.ensure_future(publisher.run())
         try:
             async with asyncio.TaskGroup() as tasks:

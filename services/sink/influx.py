@@ -21,7 +21,7 @@ from schemas.market import Trades
 from schemas.topics import BARS, BOOKS, MARKET, SIGNALS, TOPICS
 from services.sink import notes
 from services.sink.intake import Intake
-from services.sink.lag import watch_lag
+from services.sink.lag import Lags, watch_lag
 from services.sink.lines import Buckets, Lines, Ordinals
 from services.sink.store import Away, Store
 from services.sink.writer import BACKOFF_SECONDS, LINGER_SECONDS, SINK, Batch, Outage, Writer
@@ -50,12 +50,14 @@ class InfluxSink:
     ) -> None:
         self.settings, self.metrics, self.bus, self.store, self.now_us = settings, metrics, bus, store, now_us
         self.backoff_seconds, self.linger_seconds = backoff_seconds, linger_seconds
+        self.group = settings.topic_prefix + settings.group  # this stack's own, as its topics
         self.buckets = Buckets(signal=settings.influxdb_bucket)
         self.lines = Lines(self.buckets, settings.market_exchange)
         self.writers: list[Writer] = []
         self.positions: dict[Partition, int] = {}
         self.ordinals: dict[Partition, Ordinals] = {}
         self.paused: set[int] = set()
+        self.lags = Lags(metrics, STAGE, now_us)
         self._market = bus.name(MARKET)
         self._topics = {bus.name(topic): topic for topic in READ}
         self._rebalances = metrics.stream_rebalances_total.labels(stage=STAGE)
@@ -67,7 +69,7 @@ class InfluxSink:
 
     async def main(self, life: Life) -> None:
         await life.unless_stopping(self.bus.ready(TOPICS))
-        producer = await life.unless_stopping(self.bus.producer(self.settings.group))
+        producer = await life.unless_stopping(self.bus.producer(self.group))
         self.intake = Intake(READ, self.bus.name, self.metrics, STAGE, producer)
         threads = ThreadPoolExecutor(self.settings.sink_writers, "writer")
         try:
@@ -75,9 +77,9 @@ class InfluxSink:
             await life.unless_stopping(self._ensure_buckets(threads, outage))
             self.writers = [self._writer(threads, outage) for _ in range(self.settings.sink_writers)]
             self.consumer = await life.unless_stopping(
-                self.bus.consumer(self.settings.group, READ, on_assigned=self.assigned, on_revoked=self.revoked)
+                self.bus.consumer(self.group, READ, on_assigned=self.assigned, on_revoked=self.revoked)
             )
-            lag = watch_lag(self.consumer, self.metrics, self.settings.group, lambda: self.positions, self._topics)
+            lag = watch_lag(self.consumer, self.metrics, self.group, lambda: self.positions, self._topics)
             tasks = [asyncio.ensure_future(work) for work in (lag, *(writer.run() for writer in self.writers))]
             try:
                 await self._read(life, tasks)
@@ -140,6 +142,8 @@ class InfluxSink:
             messages = self.intake.take(record)
             batch = writer.gather(at, record.offset + 1, record.timestamp)
             place = Place(record.topic, record.partition, record.offset)
+            if trades and messages:
+                batch.received_ms[messages[-1].instrument] = record.timestamp
             for message in messages:
                 if type(message) is Trades:
                     if message.event_us[-1] < oldest_us:
@@ -190,6 +194,7 @@ class InfluxSink:
         self.intake.forget(partitions)
         self.ordinals.clear()
         self.positions.clear()
+        self.lags.forget()
         self.paused.clear()  # the group's next assignment starts unpaused
 
     async def _drain(self, limit_seconds: float) -> None:
@@ -205,3 +210,4 @@ class InfluxSink:
 
     def _written(self, batch: Batch) -> None:
         self._latency.observe(max(0.0, self.now_us() / 1e6 - batch.oldest_ms / 1e3))
+        self.lags.finished(batch.received_ms)

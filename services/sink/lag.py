@@ -1,4 +1,4 @@
-"""How many records a consumer is behind, by partition."""
+"""How far a sink is behind: in records by partition, and in seconds by instrument."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from runtime import log as logs
 from runtime.bus import BusAway, Consumer, Partition
 from runtime.metrics import Metrics
+from schemas.instruments import labels
 from schemas.topics import Topic
 
 log = logs.get()
@@ -31,3 +32,25 @@ async def watch_lag(
                 gauge.labels(group=group, topic=topics[at.topic].name, partition=str(at.partition)).set(max(0, end - held[at]))
             shown = set(held)
         await asyncio.sleep(LOOK_SECONDS if held else FIRST_LOOK_SECONDS)
+
+
+class Lags:
+    """Seconds since the receipt of the last row that a stage has finished, by instrument; told when the page is asked."""
+
+    def __init__(self, metrics: Metrics, stage: str, now_us: Callable[[], int]) -> None:
+        self._gauge, self._stage, self._now_us = metrics.stream_lag_seconds, stage, now_us
+        self._received_ms: dict[str, int] = {}
+
+    def finished(self, received_ms: Mapping[str, int]) -> None:
+        """Take note of the last rows, by instrument."""
+        for instrument in received_ms.keys() - self._received_ms.keys():
+            exchange, symbol, _ = labels(instrument)
+            lag = self._gauge.labels(stage=self._stage, exchange=exchange, symbol=symbol)
+            lag.set_function(lambda name=instrument: max(0.0, self._now_us() / 1e6 - self._received_ms.get(name, 0) / 1e3))
+        self._received_ms |= received_ms
+
+    def forget(self) -> None:
+        """Take all off the page: whose they are now tells them."""
+        for instrument in self._received_ms:
+            self._gauge.remove(self._stage, *labels(instrument)[:2])
+        self._received_ms = {}

@@ -69,6 +69,7 @@ class PrometheusSink:
         self, settings: SinkPrometheusSettings, metrics: Metrics, bus: Bus, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
     ) -> None:
         self.settings, self.metrics, self.bus, self.now_us = settings, metrics, bus, now_us
+        self.group = settings.topic_prefix + settings.group  # this stack's own, as its topics
         self.shelves: dict[Partition, Shelf] = {}
         self.consumer: Consumer | None = None
         self.placed = False  # once the group has said which partitions are ours, be it none
@@ -92,13 +93,13 @@ class PrometheusSink:
             return
         life.problems["restoring"] = "last values are being read from the topics"
         await life.unless_stopping(self.bus.ready(TOPICS))
-        producer = await life.unless_stopping(self.bus.producer(self.settings.group))
+        producer = await life.unless_stopping(self.bus.producer(self.group))
         self.intake = Intake(VIEWS, self.bus.name, self.metrics, STAGE, producer)
         try:
             self.consumer = await life.unless_stopping(
-                self.bus.consumer(self.settings.group, VIEWS, on_assigned=self.assigned, on_revoked=self.revoked, wait_ms=FETCH_WAIT_MS)
+                self.bus.consumer(self.group, VIEWS, on_assigned=self.assigned, on_revoked=self.revoked, wait_ms=FETCH_WAIT_MS)
             )
-            lag = asyncio.create_task(watch_lag(self.consumer, self.metrics, self.settings.group, self.positions, self._topics))
+            lag = asyncio.create_task(watch_lag(self.consumer, self.metrics, self.group, self.positions, self._topics))
             try:
                 await self._read(life)
                 await self.commit(self.consumer)

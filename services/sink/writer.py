@@ -42,6 +42,7 @@ class Batch:
         self.latest: dict[str, dict[tuple[str, str], tuple[str, Place]]] = {}  # by bucket and point, what may still be replaced
         self.offsets: dict[Partition, int] = {}
         self.notes: dict[Partition, str] = {}
+        self.received_ms: dict[str, int] = {}  # by instrument: of its last row on `market`
         self.began = 0.0  # monotonic
         self.oldest_ms = 0
         self.points = 0

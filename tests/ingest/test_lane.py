@@ -1,7 +1,7 @@
 """What one instrument's lane makes of rows, repeats, holes and connections."""
 
 from schemas.market import Gap, Heartbeat
-from services.ingest.lane import Lane, Resume
+from services.ingest.lane import ANEW_US, Lane, Resume
 from tests.build import quotes, trades
 from tests.ingest.build import BTC, SECOND, T0, diff, snapshot
 
@@ -22,7 +22,17 @@ def test_a_trade_whose_id_is_known_is_dropped():
     lane = Lane(BTC, False)
     lane.trades(one(7))
     assert lane.trades(one(7)) == lane.trades(one(5)) == []
-    assert lane.repeats == 2
+
+
+def test_ids_that_begin_anew_are_a_gap_and_no_repeats():
+    #  id 7      id 3: repeat      a minute and more later, id 3: a venue that counts from the start, such as a stand-in
+    lane = Lane(BTC, False)
+    lane.trades(one(7, T0))
+    assert lane.trades(one(3, T0 + ANEW_US)) == []
+    gap, run = lane.trades(one(3, T0 + ANEW_US + 1))
+    assert (gap.channel, gap.from_us, gap.to_us, gap.missed) == ("trades", T0, T0 + ANEW_US + 1, None)
+    assert run.id == ["3"]
+    assert len(lane.trades(one(4, T0 + ANEW_US + 2))) == 1
 
 
 def test_the_first_trade_ever_follows_no_gap():
@@ -119,3 +129,36 @@ def test_the_loss_of_the_trades_connection_leaves_quotes_and_the_book_alone():
     assert (quotes_opened.channel, lane.book.synced()) == ("quotes", False)
     (ended,) = lane.found("trades", T0 + SECOND, T0 + SECOND)
     assert (ended.channel, ended.to_us) == ("trades", T0 + SECOND)
+
+
+def test_a_connections_gap_starts_where_it_stopped_and_not_where_the_other_one_is():
+    #  trades  T0                      quotes: proven up to T0 + 3 s, dead since
+    #  trades       T0 + 20 s          lost: quotes are missing from 1 s on, for the venue may send 2 s late
+    lane = Lane(BTC, True)
+    for channel in ("quotes", "trades"):
+        lane.expect(channel)
+        lane.found(channel, T0, T0)
+    lane.quotes(quotes(at=[T0]))
+    lane.trades(one(7, T0 + 20 * SECOND))
+    (gap,) = lane.lost("quotes", "disconnected", T0 + 20 * SECOND, T0 + 3 * SECOND)
+    assert (gap.channel, gap.from_us) == ("quotes", T0 + SECOND)
+
+
+def test_a_restart_says_what_is_missing_until_the_second_connection_delivers():
+    lane = Lane(BTC, True, Resume(T0, 41))
+    for channel in ("quotes", "trades"):
+        lane.expect(channel)
+    first, second = lane.found("quotes", T0 + SECOND, T0 + SECOND)
+    assert (first.channel, first.from_us, first.to_us, first.reason) == ("quotes", T0, T0 + SECOND, "restart")
+    assert (second.channel, second.from_us, second.to_us) == ("trades", T0, None)
+    assert lane.lost("trades", "disconnected", T0) == []
+    (ended,) = lane.found("trades", T0 + 9 * SECOND, T0 + 9 * SECOND)
+    assert (ended.channel, ended.from_us, ended.to_us) == ("trades", T0, T0 + 9 * SECOND)
+    assert ended.reason != "restart"  # which would end what has opened since
+
+
+def test_a_quote_that_cannot_be_read_is_a_gap_though_trades_are_missing_too():
+    lane = Lane(BTC, True)
+    lane.found("quotes", T0, T0)
+    lane.lost("trades", "disconnected", T0)
+    assert [gap.channel for gap in lane.refused(T0 + 1, T0 + 1)] == ["quotes"]

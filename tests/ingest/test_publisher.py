@@ -167,3 +167,16 @@ async def test_dead_letters_never_make_a_record_too_big_for_the_broker(slow):
     records = [record for at, log in bus.logs.items() if at.topic == "deadletters" for record in log]
     assert max(len(record.value) for record in records) < 1_000_000
     assert sum(len(json.loads(record.value)) for record in records) == 40
+
+
+async def test_metrics_name_a_topic_without_the_prefix_of_its_stack():
+    bus, metrics = MemoryBus("demo."), Metrics("ingest")
+    publisher = Publisher(await bus.producer(), metrics, HandClock().now_us, prefix=bus.prefix)
+    running = asyncio.ensure_future(publisher.run())
+    publisher.put(bus.name(MARKET), BTC, trades())
+    await publisher.drained()
+    running.cancel()
+    by = {"stage": "ingest", "topic": "market"}
+    assert metrics.registry.get_sample_value("stream_messages_produced_total", by) == 1
+    by = {"stage": "ingest", "exchange": "binance", "symbol": "BTC/USDT"}
+    assert metrics.registry.get_sample_value("stream_lag_seconds", by) is not None

@@ -23,8 +23,8 @@ from schemas.market import Gap, Heartbeat, Quotes, Trades
 from schemas.topics import BOOKS, DEADLETTERS, MARKET
 from services.ingest.service import Ingest, first, grouped
 from services.ingest.simulator.__main__ import exchange, tapes
-from services.ingest.transport import AiohttpConnector, Clock
-from tests.ingest.build import BTC, decoded
+from services.ingest.transport import AiohttpConnector, Clock, LinkLost
+from tests.ingest.build import BTC, PERP, HandClock, ScriptConnector, decoded
 
 LIMIT_SECONDS = 60.0
 
@@ -332,3 +332,26 @@ async def test_everything_reaches_the_real_kafka_in_order(kafka):
         assert all(after > before for before, after in pairwise(found))
         assert holes == sum(gap.missed or 0 for gap in gaps(messages, instrument))
     assert gaps(messages)[0].reason == "disconnected"
+
+
+async def test_a_venue_is_connected_while_all_its_connections_are():
+    connector, clock, metrics = ScriptConnector(), HandClock(), Metrics("ingest")
+    settings = IngestSettings(venues="binance_futures", instruments=PERP)
+    ingest = Ingest(settings, MemoryBus(), connector, clock, metrics, random.Random(1))
+    running = asyncio.ensure_future(ingest.run())
+
+    async def shown() -> float:
+        for _ in range(200):
+            await asyncio.sleep(0)
+        return metrics.registry.get_sample_value("ingest_exchange_connected", {"exchange": "binance_futures"})
+
+    assert await shown() == 1
+    for socket in connector.sockets:
+        socket.cut()
+    assert await shown() == 0
+    connector.failures = [LinkLost("unreachable")]  # of the first that tries; the second succeeds
+    clock.pass_us(30_000_000)
+    assert await shown() == 0
+    assert len(connector.sockets) == 3
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -130,6 +130,19 @@ async def test_the_last_candle_wins_and_a_late_gap_marks_a_bar_in_the_same_batch
     assert (fields["close"], fields["closed"], fields["complete"]) == ("3.0", "true", "false")
 
 
+async def test_a_candle_that_comes_again_does_not_open_a_closed_bar():
+    #  candle bar | candle bar     the sink begins behind the first candle, then a worker that crashed repeats both
+    bus, store = MemoryBus(), MemoryStore()
+    put(bus, candle(close=1.0))
+    async with influx_sink(bus, store) as running:
+        await running.until_read()
+    put(bus, bar(close=3.0), candle(close=1.0), bar(close=3.0))
+    async with influx_sink(bus, store) as running:
+        await running.until_read()
+    (fields,) = store.of("ohlcv_data").values()
+    assert (fields["close"], fields["closed"]) == ("3.0", "true")
+
+
 async def test_an_ordinal_goes_on_after_a_restart():
     bus, store = MemoryBus(), MemoryStore()
     put(bus, trades(at=[T0], id=[""], price=1))
@@ -139,6 +152,25 @@ async def test_an_ordinal_goes_on_after_a_restart():
     async with influx_sink(bus, store) as running:
         await running.until_read()
     assert sorted(fields["price"] for fields in store.of("trades_stream").values()) == ["1.0", "2.0"]
+
+
+async def test_lag_is_told_from_the_last_row_that_was_written():
+    bus, store, now = MemoryBus(), MemoryStore(), [T0 + SECOND]
+    by = {"stage": "sink_influx", "exchange": "binance", "symbol": "BTC/USDT"}
+    put(bus, trades())
+    async with influx_sink(bus, store, now_us=lambda: now[0]) as running:
+        await running.until_read()
+        assert running.count("stream_lag_seconds", **by) == 1.0
+        store.fail = Away("unreachable", "connection refused")
+        now[0] = T0 + 5 * SECOND
+        put(bus, trades(at=T0 + SECOND), at_us=T0 + 4 * SECOND)
+        await running.until(lambda: running.life.problems)
+        assert running.count("stream_lag_seconds", **by) == 5.0
+        store.fail = None
+        await running.until_read()
+        assert running.count("stream_lag_seconds", **by) == 1.0
+        await bus.rebalance("sink-influx", [[]])
+        assert running.metrics.registry.get_sample_value("stream_lag_seconds", by) is None
 
 
 async def test_a_quiet_partition_is_committed_too():

@@ -265,6 +265,15 @@ async def test_lag_is_told_in_seconds_and_in_records():
         assert Partition(bus.name(BARS), 0) in running.sink.shelves
 
 
+async def test_stacks_of_two_prefixes_are_two_groups():
+    one, two = MemoryBus(), MemoryBus("demo.")
+    two.groups = one.groups  # a group's name is the broker's, whatever its members read
+    async with prometheus_sink(one) as first, prometheus_sink(two, topic_prefix="demo.") as second:
+        for running in (first, second):
+            await running.until(lambda running=running: running.sink.placed)
+        assert set(one.groups) == {"sink-prometheus", "demo.sink-prometheus"}
+
+
 async def test_without_metrics_the_sink_waits_and_reads_nothing():
     bus = MemoryBus()
     put(bus, trades())

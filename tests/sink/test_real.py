@@ -263,7 +263,7 @@ async def test_a_point_that_influxdb_refuses_is_dead_lettered_alone(stack, own_i
 async def test_a_wrong_setting_is_one_line_and_exit_code_2(stack):
     for name, setting, value in (
         ("prometheus", "METRICS_PORT", "http"),
-        ("influx", "SINK_WRITERS", "0"),
+        ("influx", "SINK_WRITERS", "3"),
         ("influx", "INFLUXDB_URL", "localhost"),
     ):
         process = await asyncio.create_subprocess_exec(

@@ -43,8 +43,8 @@ def exchange(tapes: dict[str, Tape], speed: float, history_us: int) -> Exchange:
 
 def main(
     folder: Annotated[Path, typer.Option(help="Recordings: spot_SYMBOL.txt.zst and usdm_SYMBOL.txt.zst.")] = RECORDINGS,
-    host: Annotated[str, typer.Option()] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535)] = 8090,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 8090,
     speed: Annotated[float, typer.Option(min=0, help="1 is as recorded; 0 is as fast as taken, for ever.")] = 1.0,
     history_minutes: Annotated[float, typer.Option(min=0, help="First play so much of the past at full speed, thinned.")] = 0.0,
 ) -> None:
@@ -53,7 +53,7 @@ def main(
     try:
         there = exchange(tapes(folder), speed, int(history_minutes * 60e6))
     except (TapeError, OSError) as error:
-        print(f"TapeError: {error}", file=sys.stderr)
+        print(f"simulator: --folder is {str(folder)!r}; TapeError: {error}", file=sys.stderr)
         raise typer.Exit(BAD_USE) from error
     uvloop.run(_serve(there, host, port))
 

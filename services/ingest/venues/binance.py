@@ -154,9 +154,6 @@ class Binance:
     def snapshot_path(self, instrument: str) -> str:
         return f"{self.rest_path}/depth?symbol={self.symbol(instrument)}&limit={SNAPSHOT_LEVELS}"
 
-    def time_path(self) -> str:
-        return f"{self.rest_path}/time"
-
     def info_path(self) -> str:
         return f"{self.rest_path}/exchangeInfo"
 
