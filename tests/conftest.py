@@ -1,4 +1,5 @@
 """Fixtures of real servers. `kafka`, `influxdb`, `prometheus` are shared by the whole run; `own_*` are a test's own, to stop or kill."""
+
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -1,9 +1,10 @@
 """Real servers for tests: given by environment, else in containers, else started by deploy/native. One that can't be had is a failure.
 
-    given        KAFKA_BOOTSTRAP_SERVERS, INFLUXDB_URL with INFLUXDB_TOKEN, PROMETHEUS_URL
-    containers   where a Docker engine answers and has or gets the image; TEST_SERVERS=native skips them
-    native       everywhere else; InfluxDB is built first if it is not at hand (minutes, once)
+given        KAFKA_BOOTSTRAP_SERVERS, INFLUXDB_URL with INFLUXDB_TOKEN, PROMETHEUS_URL
+containers   where a Docker engine answers and has or gets the image; TEST_SERVERS=native skips them
+native       everywhere else; InfluxDB is built first if it is not at hand (minutes, once)
 """
+
 import functools
 import os
 import time

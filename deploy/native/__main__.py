@@ -1,4 +1,5 @@
 """`python -m deploy.native`: fetch the servers, start them together, say what is there."""
+
 import contextlib
 import json
 import os
@@ -15,11 +16,11 @@ import typer
 from . import cache, influxdb, java, kafka, prometheus
 from .errors import NativeError
 from .process import tail
+from .server import Server
 
 app = typer.Typer(help="Kafka, InfluxDB and Prometheus as plain processes.", no_args_is_help=True, add_completion=False)
 Directory = Annotated[Path, typer.Option(help="Data, logs and the addresses of the running servers.")]
 HERE = Path(".native")
-Server = kafka.Kafka | influxdb.InfluxDB | prometheus.Prometheus
 
 
 @app.command()

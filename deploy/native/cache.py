@@ -1,4 +1,5 @@
 """Downloaded and built parts, kept in ${XDG_CACHE_HOME:-~/.cache}/tapestream for every checkout of this user."""
+
 import fcntl
 import os
 import shutil

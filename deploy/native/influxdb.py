@@ -1,15 +1,15 @@
 """InfluxDB 2, built once from its published Go module, since no package registry offers the binary."""
+
 import json
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from . import cache
 from .errors import NativeError
-from .ports import HOST, free_port
-from .process import Process
+from .ports import HOST
+from .server import Server
 from .web import call
 
 VERSION = "v2.9.1"
@@ -19,7 +19,7 @@ BUILD_LIMIT_S = 3000.0  # 4 to 7 minutes measured on two cores; the build is sin
 START_LIMIT_S = 60.0  # 0.3 s measured when empty, 1.3 s with five million points
 
 
-class InfluxDB:
+class InfluxDB(Server):
     """A server on 127.0.0.1 whose data lies in `directory`; start() after stop() or kill() keeps data, port and token.
 
     port 0 takes a free one at the first start. The first start sets up organisation, bucket and the admin token (a random one unless
@@ -30,19 +30,11 @@ class InfluxDB:
         self, directory: Path, port: int = 0, token: str | None = None, org: str = "neko", bucket: str = "neko_signal",
         settings: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        self.directory = Path(directory).resolve()
-        self.port = port
+        super().__init__("influxdb", directory, port)
         self.org = org
         self.bucket = bucket
         self.settings = dict(settings or {})  # further flags of influxd, e.g. {"storage-cache-max-memory-size": "1048576"}
-        self.log = self.directory / "influxdb.log"
         self._token = token
-        self._process = Process("influxdb", self.log)
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://{HOST}:{self.port}"
 
     @property
     def token(self) -> str:
@@ -55,22 +47,11 @@ class InfluxDB:
                 file.write(self._token or secrets.token_hex(32))
         return kept.read_text().strip()
 
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process is there."""
-        return self._process.running
-
     def start(self) -> "InfluxDB":
         """Start the server, set it up if it is new, and return when it is healthy."""
         program = build()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_port()
-        place = self.directory.resolve()
+        self._prepare()
+        place = self.directory
         flags = {
             "http-bind-address": f"{HOST}:{self.port}",
             "bolt-path": f"{place}/influxd.bolt",
@@ -83,14 +64,6 @@ class InfluxDB:
         self._set_up()
         return self
 
-    def stop(self, limit_s: float = 20.0) -> None:
-        """Stop the server cleanly, kill it after limit_s."""
-        self._process.stop(limit_s)
-
-    def kill(self) -> None:
-        """Kill the server (SIGKILL), as a crash would."""
-        self._process.kill()
-
     def query(self, flux: str) -> str:
         """Return the answer to a Flux query as annotated CSV."""
         headers = {"Authorization": f"Token {self.token}", "Content-Type": "application/vnd.flux", "Accept": "application/csv"}
@@ -98,12 +71,6 @@ class InfluxDB:
         if status != 200:
             raise NativeError(f"influxdb: expected 200 for a query, found {status}; it says {body.decode(errors='replace')[:300]}")
         return body.decode()
-
-    def __enter__(self) -> "InfluxDB":
-        return self if self.running else self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
 
     def _healthy(self) -> bool:
         status, body = call(f"{self.url}/health", limit_s=1.0)

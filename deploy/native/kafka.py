@@ -1,4 +1,5 @@
 """Apache Kafka as one KRaft node, broker and controller, from its jars on Maven Central."""
+
 import contextlib
 import hashlib
 import os
@@ -8,11 +9,10 @@ import socket
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from . import cache, java
 from .ports import HOST, free_port
-from .process import Process
+from .server import Server
 
 POM = Path(__file__).with_name("kafka-pom.xml")
 LOGGING = Path(__file__).with_name("kafka-log4j2.xml")
@@ -46,41 +46,27 @@ SETTINGS = {
 }
 
 
-class Kafka:
+class Kafka(Server):
     """A broker on 127.0.0.1 whose data lies in `directory`; start() after stop() or kill() keeps data and port.
 
     port 0 takes a free one at the first start. `settings` are added to, and win over, SETTINGS, e.g. {"log.retention.ms": "60000"}.
     """
 
     def __init__(self, directory: Path, port: int = 0, heap: str = "512m", settings: Mapping[str, str] | None = None) -> None:
-        self.directory = Path(directory).resolve()
-        self.port = port
+        super().__init__("kafka", directory, port)
         self.heap = heap
         self.settings = dict(settings or {})
-        self.log = self.directory / "kafka.log"
         self._controller_port = 0
-        self._process = Process("kafka", self.log)
 
     @property
     def bootstrap(self) -> str:
         """The address for clients, host:port."""
         return f"{HOST}:{self.port}"
 
-    @property
-    def pid(self) -> int:
-        """The broker's process id."""
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the broker's process is there; after pause() it is, but does not answer."""
-        return self._process.running
-
     def start(self) -> "Kafka":
         """Start the broker and return when it answers clients."""
         libraries, runtime = fetch(), java.find_java()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_port()
+        self._prepare()
         self._controller_port = self._controller_port or free_port()
         properties = self.directory / "server.properties"
         properties.write_text(self._properties())
@@ -91,14 +77,6 @@ class Kafka:
         self._process.start([*command, "kafka.Kafka", properties], lambda: answers(self.port), START_LIMIT_S, cwd=self.directory)
         return self
 
-    def stop(self, limit_s: float = 20.0) -> None:
-        """Stop the broker cleanly (2 s), kill it after limit_s."""
-        self._process.stop(limit_s)
-
-    def kill(self) -> None:
-        """Kill the broker (SIGKILL), as a crash would."""
-        self._process.kill()
-
     def pause(self) -> None:
         """Let the broker hang (SIGSTOP): connections stay open, nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -107,18 +85,12 @@ class Kafka:
         """Let a paused broker go on."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def __enter__(self) -> "Kafka":
-        return self if self.running else self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
     def _properties(self) -> str:
         own = {
             "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}",
             "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
             "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
-            "log.dirs": str(self.directory.resolve() / "data"),
+            "log.dirs": str(self.directory / "data"),
         }
         return "".join(f"{name}={value}\n" for name, value in (SETTINGS | own | self.settings).items())
 

@@ -1,4 +1,5 @@
 """Ports on 127.0.0.1 that stay free while the server that owns them is down."""
+
 import random
 import socket
 from pathlib import Path

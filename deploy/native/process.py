@@ -5,6 +5,7 @@ ends and the guard kills the process group that it shares with the server. PR_SE
 fires when the *thread* that started the server ends, so a server started from a thread pool would die under its users; and it is
 Linux only. What a guard cannot see: a child of ours forked without exec keeps the pipe, and so the server, until it ends too.
 """
+
 import os
 import signal
 import subprocess

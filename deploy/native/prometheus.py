@@ -1,16 +1,16 @@
 """Prometheus and promtool out of the Debian package, unpacked into the cache: nothing is installed and no root is needed."""
+
 import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 
 import yaml
 
 from . import cache
 from .errors import NativeError
-from .ports import HOST, free_port
-from .process import Process
+from .ports import HOST
+from .server import Server
 from .web import call
 
 OLDEST = (2, 42)  # Debian 12 has it; the rules and dashboards are checked with it
@@ -19,33 +19,15 @@ CONFIG = Path(__file__).with_name("prometheus.yml")
 START_LIMIT_S = 60.0  # 0.4 s measured
 
 
-class Prometheus:
+class Prometheus(Server):
     """A server on 127.0.0.1 whose data lies in `directory`; start() after stop() or kill() keeps data and port.
 
     config: the text of a configuration, or the path of one; see config() for the project's own. port 0 takes a free one.
     """
 
     def __init__(self, directory: Path, config: str | Path, port: int = 0) -> None:
-        self.directory = Path(directory).resolve()
+        super().__init__("prometheus", directory, port)
         self.config = config
-        self.port = port
-        self.log = self.directory / "prometheus.log"
-        self._process = Process("prometheus", self.log)
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process is there."""
-        return self._process.running
 
     @property
     def promtool(self) -> Path:
@@ -55,32 +37,17 @@ class Prometheus:
     def start(self) -> "Prometheus":
         """Start the server and return when it is ready to answer queries."""
         program = fetch() / "prometheus"
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_port()
+        self._prepare()
         file = self.config
         if isinstance(file, str):
             file = self.directory / "prometheus.yml"
             file.write_text(str(self.config))
         command = [
-            program, f"--config.file={file.resolve()}", f"--storage.tsdb.path={self.directory.resolve() / 'data'}",
+            program, f"--config.file={file.resolve()}", f"--storage.tsdb.path={self.directory / 'data'}",
             f"--web.listen-address={HOST}:{self.port}", "--web.enable-lifecycle", "--log.level=warn",
         ]  # fmt: skip
         self._process.start(command, lambda: call(f"{self.url}/-/ready", limit_s=1.0)[0] == 200, START_LIMIT_S, cwd=self.directory)
         return self
-
-    def stop(self, limit_s: float = 20.0) -> None:
-        """Stop the server cleanly, kill it after limit_s."""
-        self._process.stop(limit_s)
-
-    def kill(self) -> None:
-        """Kill the server (SIGKILL), as a crash would."""
-        self._process.kill()
-
-    def __enter__(self) -> "Prometheus":
-        return self if self.running else self.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
 
 
 def config(targets: Mapping[str, Iterable[str]] | None = None, rule_files: Iterable[Path] = ()) -> str:

@@ -1,4 +1,5 @@
 """HTTP calls to servers on this machine, around any proxy that the environment names."""
+
 import json
 import urllib.error
 import urllib.request

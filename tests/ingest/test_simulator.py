@@ -102,6 +102,15 @@ async def test_a_listener_hears_its_streams_and_faults_spend_themselves(played):
         VENUES[name]().decode(ear.heard[0], T0)
 
 
+async def test_a_tape_that_is_played_once_is_heard_whole_and_then_ends(played):
+    _, tape = played
+    player = Player(tape, lambda: T0, speed=0.0, history_us=0, loops=1)
+    ear = Ear("btcusdt@trade")
+    player.listen(ear)
+    await player.run()
+    assert ear.heard == [raw for _, frame, raw in tape.play(T0, T0 + tape.length_us) if frame.stream == "btcusdt@trade"]
+
+
 @pytest.mark.parametrize("how", How.__args__)
 def test_every_kind_of_corruption_is_refused_by_the_decoder(how):
     venue = VENUES["binance"]([BTC])

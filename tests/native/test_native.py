@@ -1,4 +1,5 @@
 """The native servers, for real: started, used, stopped, killed, started again."""
+
 import asyncio
 import os
 import subprocess

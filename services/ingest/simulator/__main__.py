@@ -36,22 +36,23 @@ def tapes(folder: Path) -> dict[str, Tape]:
     return {venue: load(paths, venue == "binance_futures") for venue, paths in found.items() if paths}
 
 
-def exchange(tapes: dict[str, Tape], speed: float, history_us: int) -> Exchange:
+def exchange(tapes: dict[str, Tape], speed: float, history_us: int, loops: int = 0) -> Exchange:
     """Return an exchange whose venues play their tapes."""
-    return Exchange({venue: Player(tape, lambda: time.time_ns() // 1_000, speed, history_us) for venue, tape in tapes.items()})
+    return Exchange({venue: Player(tape, lambda: time.time_ns() // 1_000, speed, history_us, loops) for venue, tape in tapes.items()})
 
 
 def main(
     folder: Annotated[Path, typer.Option(help="Recordings: spot_SYMBOL.txt.zst and usdm_SYMBOL.txt.zst.")] = RECORDINGS,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 8090,
-    speed: Annotated[float, typer.Option(min=0, help="1 is as recorded; 0 is as fast as taken, for ever.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0, help="1 is as recorded; 0 is as fast as taken.")] = 1.0,
     history_minutes: Annotated[float, typer.Option(min=0, help="First play so much of the past at full speed, thinned.")] = 0.0,
+    loops: Annotated[int, typer.Option(min=0, help="Play the recording so often behind the past, then end; 0 is without end.")] = 0,
 ) -> None:
-    """Play recorded market data as Binance would, in a loop, with times and ids that go on."""
+    """Play recorded market data as Binance would; from one loop to the next, times and ids go on."""
     logs.setup("simulator")
     try:
-        there = exchange(tapes(folder), speed, int(history_minutes * 60e6))
+        there = exchange(tapes(folder), speed, int(history_minutes * 60e6), loops)
     except (TapeError, OSError) as error:
         print(f"simulator: --folder is {str(folder)!r}; TapeError: {error}", file=sys.stderr)
         raise typer.Exit(BAD_USE) from error

@@ -14,6 +14,7 @@ BEHIND_LIMIT_US = 60_000_000  # behind the present by more, the player leaves ou
 
 How = Literal["json", "field", "negative", "nan", "huge", "wild"]
 HUGE_BYTES = 10_000_000
+NEVER_US = 2**63 - 1
 
 
 class Fault(Struct):
@@ -49,10 +50,12 @@ class Book:
 class Player:
     """The clock and the voice of one venue. `head_us` is the venue's time: everything before it was sent."""
 
-    def __init__(self, tape: Tape, now_us: Callable[[], int], speed: float, history_us: int) -> None:
-        self.tape, self._now_us, self._speed = tape, now_us, speed  # speed 0: as fast as taken, forever
+    def __init__(self, tape: Tape, now_us: Callable[[], int], speed: float, history_us: int, loops: int = 0) -> None:
+        """speed 0: as fast as taken; loops: how often the tape is played, behind the history; 0 is without end."""
+        self.tape, self._now_us, self._speed = tape, now_us, speed
         self._start_us = now_us()
         self.head_us = (self._start_us - history_us) // 1_000_000 * 1_000_000
+        self.end_us = self.head_us + history_us + loops * tape.length_us if loops else NEVER_US
         self._anchor_us = self.head_us
         self.past = history_us > 0
         self.listeners: list[Listener] = []
@@ -72,17 +75,17 @@ class Player:
             self._heard.clear()
 
     async def run(self) -> None:
-        """Play until cancelled. The past and an unpaced tape wait for a listener, the present does not."""
-        while self.past or not self._speed:
+        """Play until cancelled or at the end. The past and an unpaced tape wait for a listener, the present does not."""
+        while (self.past or not self._speed) and self.head_us < self.end_us:
             await self._heard.wait()
             behind_us = self.target_us() - self.head_us
             if self.past and behind_us < 2_000_000:
                 break
-            await self._play(self.head_us + 1_000_000, coarse=self.past)
+            await self._play(min(self.head_us + 1_000_000, self.end_us), coarse=self.past)
         self.past = False
         self._start_us = self._anchor_us = self._now_us()
-        while True:
-            target_us = self.target_us()
+        while self.head_us < self.end_us:
+            target_us = min(self.target_us(), self.end_us)
             if target_us - self.head_us > BEHIND_LIMIT_US:
                 self._skip(target_us)
             await self._play(target_us, coarse=False)

@@ -80,7 +80,7 @@ class Exchange:
         self.app.router.add_get("/healthz", self._health)
 
     async def play(self) -> None:
-        """Run all players until cancelled."""
+        """Run all players until cancelled or at their ends."""
         async with asyncio.TaskGroup() as tasks:
             for player in self.players.values():
                 tasks.create_task(player.run())
