@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.instruments import labels
@@ -153,6 +153,15 @@ class SinkInfluxSettings(Settings):
     market_data_exchange: str = ""  # "" is the first of VENUES; market_data has no exchange tag
     sink_writers: int = Field(4, ge=4, le=12)  # a partition belongs to one writer, and there are twelve
 
+    @model_validator(mode="after")
+    def _known_exchange(self) -> "SinkInfluxSettings":
+        """Refuse an exchange that nothing comes from: market_data would stay empty without a word."""
+        names = [venue.removeprefix("ccxt:") for venue in self.venues]
+        known = [*names, *(f"{name}_futures" for name in names if not name.endswith("_futures"))]
+        if self.market_data_exchange and self.market_data_exchange not in known:
+            raise ValueError(f"MARKET_DATA_EXCHANGE is {self.market_data_exchange!r}, expected an exchange of VENUES: {', '.join(known)}")
+        return self
+
     @property
     def market_exchange(self) -> str:
         return self.market_data_exchange or (self.venues[0].removeprefix("ccxt:") if self.venues else "")
@@ -227,6 +236,8 @@ def _explained(settings: type[Settings], error: Any) -> str:
         (example,) = settings.model_fields[error["loc"][0]].examples or ("…",)
         return f"{name} is missing and has no default; example: {name}={example}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").replace("\n", " ")
+    if not name:  # a rule over several settings names them itself
+        return message
     if error["type"] == "string_pattern_mismatch" and (examples := settings.model_fields[error["loc"][0]].examples):
         message = f"one like {examples[0]}"
     value = "hidden" if "TOKEN" in name or "PASSWORD" in name else repr(error["input"])

@@ -101,7 +101,7 @@ class PrometheusSink:
             )
             lag = asyncio.create_task(watch_lag(self.consumer, self.metrics, self.group, self.positions, self._topics))
             try:
-                await self._read(life)
+                await self._read(life, lag)
                 await self.commit(self.consumer)
             finally:
                 lag.cancel()
@@ -109,9 +109,11 @@ class PrometheusSink:
         finally:
             await producer.stop()
 
-    async def _read(self, life: Life) -> None:
+    async def _read(self, life: Life, lag: asyncio.Task) -> None:
         due, committing = 0.0, None
         while not life.stopping.is_set():
+            if lag.done():
+                lag.result()  # a bug there ends the process too
             found = await self.consumer.poll(POLL_SECONDS, POLL_RECORDS)
             if found:
                 started = time.perf_counter()

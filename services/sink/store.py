@@ -52,16 +52,20 @@ class InfluxStore:
         buckets = self._client.buckets_api()
         try:
             there = {bucket.name for bucket in self._guarded(buckets.find_buckets, org=self._org, limit=100).buckets}
-            for name in days.keys() - there:
-                rules = BucketRetentionRules(type="expire", every_seconds=days[name] * DAY_SECONDS)
-                self._guarded(buckets.create_bucket, bucket_name=name, org=self._org, retention_rules=rules)
-                log.info("bucket_created", bucket=name, kept_days=days[name] or "forever")
-        except Refused as error:
-            log.warning("bucket_refused", error=str(error), next="used as it is there")
+            for name in sorted(days.keys() - there):
+                self._make_bucket(name, days[name])
         except Away as error:
             if error.reason != "access_denied":
                 raise
             log.info("buckets_not_checked", reason="the token may not; used as they are there")
+
+    def _make_bucket(self, name: str, days: int) -> None:
+        rules = BucketRetentionRules(type="expire", every_seconds=days * DAY_SECONDS)
+        try:
+            self._guarded(self._client.buckets_api().create_bucket, bucket_name=name, org=self._org, retention_rules=rules)
+            log.info("bucket_created", bucket=name, kept_days=days or "forever")
+        except Refused as error:
+            log.warning("bucket_refused", bucket=name, error=str(error), next="used as it is there")
 
     def write(self, bucket: str, lines: list[str]) -> None:
         self._guarded(self._writing.write, bucket=bucket, org=self._org, record="\n".join(lines).encode())

@@ -39,7 +39,7 @@ def test_lists_are_words_by_comma_in_the_environment(file, monkeypatch):
 
 def test_market_data_is_of_the_first_exchange_unless_one_is_named(file):
     assert load(SinkInfluxSettings, venues=("ccxt:mexc", "binance")).market_exchange == "mexc"
-    assert load(SinkInfluxSettings, market_data_exchange="bybit").market_exchange == "bybit"
+    assert load(SinkInfluxSettings, market_data_exchange="binance_futures").market_exchange == "binance_futures"
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,11 @@ def test_a_named_file_that_is_not_there_is_refused(file):
 def test_the_committed_file_loads(monkeypatch):
     monkeypatch.delenv("CONFIG_FILE", raising=False)
     assert load(SinkPrometheusSettings).section == "sink_prometheus"
+
+
+def test_an_exchange_that_nothing_comes_from_is_refused():
+    with pytest.raises(ConfigError) as refused:
+        load(SinkInfluxSettings, influxdb_token="t", market_data_exchange="binanc", venues="binance,okx")
+    assert str(refused.value) == (
+        "MARKET_DATA_EXCHANGE is 'binanc', expected an exchange of VENUES: binance, okx, binance_futures, okx_futures"
+    )
