@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from runtime import log as logs
 from runtime.metrics import Metrics
 from services.ingest.rest import AGAIN_SECONDS, Products, Rest
 from services.ingest.venues import VENUES
@@ -30,3 +31,17 @@ async def test_an_instrument_that_is_not_listed_is_refused():
     connector.answers["exchangeInfo"] = json.dumps({"symbols": [{"symbol": "ETHUSDT", "status": "TRADING"}]}).encode()
     with pytest.raises(LookupError, match="lists no BTCUSDT"):
         await products.check(BTC)
+
+
+async def test_what_a_venue_lists_is_kept_for_the_configured_minutes(capsys):
+    logs.setup("ingest")
+    products, connector, clock = bench()
+    connector.answers["exchangeInfo"] = json.dumps({"symbols": [{"symbol": "BTCUSDT", "status": "TRADING"}]}).encode()
+    await products.check(BTC)
+    clock.pass_us(5 * 60 * SECOND - 1)
+    await products.check(BTC)
+    assert len(connector.asked) == 1
+    assert "Products cache HIT" in "".join(capsys.readouterr())
+    clock.pass_us(1)
+    await products.check(BTC)
+    assert len(connector.asked) == 2
