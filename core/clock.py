@@ -18,6 +18,7 @@ from schemas.market import Gap, Quotes, Trades
 Run = Trades | Quotes
 
 GRACE_US = 2_000_000  # how far one kind may run ahead of the other; no row of eleven recordings came later
+AHEAD_LIMIT_US = 3_600_000_000  # nothing happens so long after we received it; a time that says so would close windows for years
 WAITING_ROWS = 4_096  # a limit for the state; at 2,000 rows a second it is the grace
 PENDING_RUNS = 512  # runs that may gather before they are folded; any number gives the same sums
 DAY_US = 86_400_000_000
@@ -39,7 +40,7 @@ class Target(Protocol):
         """Another grid window is open now."""
 
     def late(self, run: Run, row: int) -> None:
-        """A row came after its window had closed."""
+        """A row came after its window had closed, or its time cannot be."""
 
     def pass_gap(self, gap: Gap) -> None:
         """The rows of the gap's kind before it are folded, those after it are not. A gap of all kinds comes as one for each."""
@@ -162,9 +163,12 @@ class Clock:
     def _place(self, run: Run) -> None:
         times = run.event_us
         total = len(times)
-        if total > 1 and times != sorted(times):
+        if total > 1 and (times != sorted(times) or times[-1] > min(run.received_us) + AHEAD_LIMIT_US):
             for row in range(total):
                 self._place(run.rows(row, row + 1))
+            return
+        if total == 1 and times[0] >= self.edge_us and times[0] > run.received_us[0] + AHEAD_LIMIT_US:
+            self.target.late(run, 0)
             return
         if self.open_us < 0:
             self._begin(times[0])

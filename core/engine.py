@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from core.clock import DAY_US, PENDING_RUNS, Clock, ClockState, Run
+from core.clock import AHEAD_LIMIT_US, DAY_US, PENDING_RUNS, Clock, ClockState, Run
 from core.features import Features, Window
 from core.gaps import Gaps, Hole
 from core.topology import VERSION, Topology
@@ -68,7 +68,8 @@ class Engine:
                 else:
                     clock.rows(message)
             elif kind is Heartbeat:
-                clock.heartbeat(message.event_us)
+                if message.event_us <= message.received_us + AHEAD_LIMIT_US:
+                    clock.heartbeat(message.event_us)
             else:
                 self._gap(message)
 
@@ -124,7 +125,9 @@ class Engine:
             rest = {name: getattr(run, name)[row] for name in ("bid_price", "bid_size", "ask_price", "ask_size")}
         name = type(run).__struct_config__.tag
         clock = self.clock
-        self._publish_bar(Late(self.instrument, name, run.event_us[row], run.received_us[row], clock.open_us, clock.since_us, row=rest))
+        self._publish_bar(
+            Late(self.instrument, name, run.event_us[row], run.received_us[row], max(clock.open_us, 0), clock.since_us, row=rest)
+        )
 
     def moved(self) -> None:
         self.gaps.spoiled[0] = False  # a grid window that saw nothing is left without a close

@@ -54,13 +54,16 @@ class Candle(Struct, tag="candle", omit_defaults=True, gc=False):
 
 
 class Late(Struct, tag="late", omit_defaults=True, gc=False):
-    """What came after its window had closed: one row of `market`, or a gap's range. It is in no bar."""
+    """What came after its window had closed: one row of `market`, or a gap's range. It is in no bar.
+
+    So is a row whose time lies more than an hour behind its receipt: it would close windows that have not begun.
+    """
 
     instrument: str
     kind: Literal["trades", "quotes", "gap"]
     event_us: Micros  # of the row; a gap's from_us
     received_us: Micros
-    open_us: Micros  # the open window's start when it came
+    open_us: Micros  # the open window's start when it came, 0 if there was none
     since_us: Micros
     to_us: Micros | None = None  # a gap's: the end of its range among the closed windows
     row: dict[str, float | str | None] | None = None  # the row's other columns

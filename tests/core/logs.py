@@ -14,7 +14,7 @@ STEPS_US = st.one_of(
 LAGS_US = st.one_of(st.just(0), st.integers(0, 900_000), st.sampled_from([0, SECOND, 3 * SECOND, 2 * MINUTE]))
 PRICES = st.integers(900, 1100).map(lambda n: n / 10)
 SIZES = st.integers(1, 50).map(lambda n: n / 7)
-KINDS = st.sampled_from(["trades"] * 6 + ["quotes"] * 6 + ["heartbeat"] * 2 + ["gap", "lasting", "end", "restart"])
+KINDS = st.sampled_from(["trades"] * 6 + ["quotes"] * 6 + ["heartbeat"] * 2 + ["gap", "lasting", "end", "restart", "wild"])
 
 
 @st.composite
@@ -35,6 +35,8 @@ def logs(draw, instrument: str = BTC, most: int = 60) -> list:
                 log.append(quotes(at, *sides, instrument=instrument))
             case "heartbeat":
                 log.append(heartbeat(at, instrument))
+            case "wild":
+                log.append(trades(now + 400 * DAY, received=[now], instrument=instrument))
             case "gap":
                 log.append(gap(at, at + draw(LAGS_US), draw(st.sampled_from(["trades", "quotes", "all"])), "sequence", instrument))
             case "lasting":

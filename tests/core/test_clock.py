@@ -1,7 +1,9 @@
 """When a boundary closes: every kind has reached it, or one has passed it by the grace, or a heartbeat has."""
 
 from core.clock import GRACE_US
-from tests.build import SECOND, heartbeat, quotes, trades
+from schemas.market import Heartbeat
+from tests.build import BTC, SECOND, heartbeat, quotes, trades
+from tests.core.drive import Driven
 from tests.core.notes import Notes, at
 
 
@@ -109,3 +111,25 @@ def test_the_first_row_of_an_unsorted_run_opens_the_stream():
 
 def test_since_is_the_first_row_of_any_kind():
     assert Notes().take(quote(0.25), trade(0.5)).clock.since_us == at(0.25)
+
+
+def test_a_time_that_cannot_be_closes_nothing():
+    #  t    |                        w       received at 0.6, said to be of a day later
+    #  0.5  1.0
+    notes = Notes().take(trade(0.5), trades([at(0.6), at(86_400)], received=[at(0.6), at(0.6)]), trade(0.7))
+    assert notes.closed == [] and notes.late_rows == [("trade", 86_400.0)]
+    assert notes.rows == [("trade", 0.5), ("trade", 0.6), ("trade", 0.7)]
+
+
+def test_a_first_row_whose_time_cannot_be_opens_nothing():
+    notes = Notes().take(trades([at(86_400)], received=[at(0)]), trade(0.5))
+    assert notes.opened == [0.0]
+
+
+def test_a_row_may_be_received_long_after_it_happened():
+    assert Notes().take(trades([at(0.5), at(7_200)], received=[at(90_000), at(90_000)])).closed != []
+
+
+def test_a_promise_that_cannot_be_closes_nothing():
+    engine = Driven(trade(0.5), Heartbeat(BTC, at(86_400), at(0.6)), trade(0.7)).engine
+    assert engine.clock.edge_us == at(1.0)

@@ -144,7 +144,9 @@ def times_of(message) -> list[int]:
     """Return when a message's events were; a gap's begin."""
     if isinstance(message, Gap):
         return [message.from_us]
-    return [message.event_us] if isinstance(message, Heartbeat) else message.event_us
+    if isinstance(message, Heartbeat):
+        return [message.event_us]
+    return [min(at, received) for at, received in zip(message.event_us, message.received_us, strict=True)]  # wild rows aside
 
 
 def bars_and_transitions(table: Topology, log: list) -> list[bytes]:
