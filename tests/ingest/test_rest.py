@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
-from runtime import log as logs
 from runtime.metrics import Metrics
 from services.ingest.rest import AGAIN_SECONDS, Products, Rest
 from services.ingest.venues import VENUES
@@ -33,15 +33,15 @@ async def test_an_instrument_that_is_not_listed_is_refused():
         await products.check(BTC)
 
 
-async def test_what_a_venue_lists_is_kept_for_the_configured_minutes(capsys):
-    logs.setup("ingest")
+async def test_what_a_venue_lists_is_kept_for_the_configured_minutes():
     products, connector, clock = bench()
     connector.answers["exchangeInfo"] = json.dumps({"symbols": [{"symbol": "BTCUSDT", "status": "TRADING"}]}).encode()
     await products.check(BTC)
     clock.pass_us(5 * 60 * SECOND - 1)
-    await products.check(BTC)
+    with capture_logs() as lines:
+        await products.check(BTC)
     assert len(connector.asked) == 1
-    assert "Products cache HIT" in "".join(capsys.readouterr())
+    assert [line["event"] for line in lines] == ["Products cache HIT"]
     clock.pass_us(1)
     await products.check(BTC)
     assert len(connector.asked) == 2
