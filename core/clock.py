@@ -67,11 +67,13 @@ class Clock:
         "heartbeat_us",
         "open_us",
         "pending",
+        "quotes",
         "reached",
         "since_us",
         "stride_us",
         "target",
         "touched",
+        "trades",
         "waiting",
         "waiting_rows",
     )
@@ -81,7 +83,9 @@ class Clock:
         self.grid_us = grid_us
         self.stride_us = stride_us
         self.target = target
-        self.pending: dict[type[Run], list[Run]] = {Trades: [], Quotes: []}  # rows of the open window, not folded yet
+        self.trades: list[Trades] = []  # rows of the open window, not folded yet
+        self.quotes: list[Quotes] = []
+        self.pending: dict[type[Run], list[Run]] = {Trades: self.trades, Quotes: self.quotes}
         self.restore(ClockState())
 
     def restore(self, state: ClockState) -> None:
@@ -107,9 +111,10 @@ class Clock:
         if len(times) == 1:
             first = last = times[0]
         else:
-            first, last = min(times), max(times)
+            ordered = sorted(times)  # nearly always is: faster than a look for the least and one for the largest
+            first, last = ordered[0], ordered[-1]
         if self.open_us <= first and last < self.edge_us:
-            pending = self.pending[type(run)]
+            pending = self.quotes if type(run) is Quotes else self.trades
             pending.append(run)
             if len(pending) >= PENDING_RUNS:
                 self.flush()

@@ -47,6 +47,7 @@ class Engine:
         self.whole = tuple(False for _ in topology.windows_us)
         self.bars_seq = self.signals_seq = 0
         self.next_offset = 0
+        self.last: Trades | Quotes | Heartbeat | Gap | None = None  # message that the worker took; its time of receipt is the outputs'
         self.bars: list[Bar | Candle | Late] = []
         self.signals: list[Transition | Mark] = []
         self.checkpoint_us = 0  # the last hour that ended while messages were fed, 0 if none did
@@ -61,7 +62,7 @@ class Engine:
             if kind is Quotes or kind is Trades:
                 times = message.event_us
                 if len(times) == 1 and clock.open_us <= times[0] < clock.edge_us:  # as rows() does, without the call: most records are this
-                    pending = clock.pending[kind]
+                    pending = clock.quotes if kind is Quotes else clock.trades
                     pending.append(message)
                     if len(pending) >= PENDING_RUNS:
                         clock.flush()

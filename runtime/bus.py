@@ -89,7 +89,7 @@ class Bus(Protocol):
     async def consumer(self, group: str, topics: Iterable[Topic], **given: object) -> Consumer: ...
 
     def tail(self, topic: Topic, last_records: int | None = None) -> AsyncIterator[Record]:
-        """Read each partition's last records, all of them if None, up to its end at the call."""
+        """Read each partition's last records, all of them if None, up to its end at the call. Raises BusAway."""
         ...
 
 

@@ -6,15 +6,26 @@ listener fails the reader instead of being logged, a commit may carry a note, an
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    InvalidReplicationFactorError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from runtime import log as logs
 from runtime.bus import BusAway, Committed, Listener, Partition, Record
-from schemas.topics import TOPICS, Topic, named
+from runtime.kafka_clients import heard, started, stopped
+from schemas.topics import FOREVER_MS, TOPICS, Topic, named
 
 log = logs.get()
 BUFFER_BYTES = 32 * 1024 * 1024  # of values sent and not acknowledged; a broker slower than that is felt by the sender
@@ -26,6 +37,7 @@ REQUEST_TIMEOUT_MS = 30_000
 BACKOFF_SECONDS = (0.25, 10.0)  # first wait for a broker that is away, and the longest
 TOPIC_SECONDS = 10.0  # until the broker shows what its controller has made; milliseconds
 COMMIT_SECONDS = 5.0  # aiokafka waits for a coordinator without end; a commit that failed is in the next one
+AHEAD_LIMIT_MS = 1_800_000  # half of what a broker takes unless told otherwise; a record further ahead is refused by it for ever
 TAIL_IDLE_SECONDS = 10.0  # a tail that brings nothing for so long has no end to reach
 
 
@@ -49,8 +61,13 @@ async def wait_for_broker(bootstrap: str) -> AIOKafkaAdminClient:
         wait = min(2 * wait, longest)
 
 
-async def ensure_topics(bootstrap: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, replication: int = 1) -> None:
-    """Create the topics that are missing; a topic with another number of partitions is left and named on one line."""
+async def ensure_topics(
+    bootstrap: str, prefix: str = "", topics: Iterable[Topic] = TOPICS, replication: int = 1, forever: bool = False
+) -> None:
+    """Create the topics that are missing; a topic with another number of partitions is left and named on one line.
+
+    forever: they keep everything, as those of a replay must, whose records carry the times of the past.
+    """
     admin = await wait_for_broker(bootstrap)
     try:
         there = set(await admin.list_topics())
@@ -60,16 +77,16 @@ async def ensure_topics(bootstrap: str, prefix: str = "", topics: Iterable[Topic
                 name,
                 topic.partitions,
                 replication,
-                topic_configs={"retention.ms": str(topic.retention_ms), "max.message.bytes": str(REQUEST_BYTES)},
+                topic_configs={
+                    "retention.ms": str(FOREVER_MS if forever else topic.retention_ms),
+                    "max.message.bytes": str(REQUEST_BYTES),
+                },
             )
             for name, topic in wanted.items()
             if name not in there
         ]
         if missing:
-            answer = await admin.create_topics(missing)
-            for name, code, *_ in answer.topic_errors:
-                if code and for_code(code) is not TopicAlreadyExistsError:
-                    raise KafkaError(f"topic {name} was not created: {for_code(code).__name__}")
+            await _create(admin, missing)
             async with asyncio.timeout(TOPIC_SECONDS):
                 while not wanted.keys() <= set(await admin.list_topics()):  # noqa: ASYNC110 - the broker tells nobody
                     await asyncio.sleep(0.05)
@@ -81,6 +98,22 @@ async def ensure_topics(bootstrap: str, prefix: str = "", topics: Iterable[Topic
                 )
     finally:
         await admin.close()
+
+
+class TooFewBrokers(KafkaError):
+    """A topic was refused because fewer brokers are known than copies are asked for."""
+
+
+@retry(retry=retry_if_exception_type(TooFewBrokers), stop=stop_after_delay(TOPIC_SECONDS), wait=wait_fixed(0.25), reraise=True)
+async def _create(admin: AIOKafkaAdminClient, missing: Sequence[NewTopic]) -> None:
+    """Create topics. A broker that has just started does not count itself for a moment. Raises KafkaError."""
+    answer = await admin.create_topics(missing)
+    for name, code, *_ in answer.topic_errors:
+        error = for_code(code)
+        if error is InvalidReplicationFactorError:
+            raise TooFewBrokers(f"topic {name} was not created: expected {missing[0].replication_factor} brokers, found fewer")
+        if code and error is not TopicAlreadyExistsError:
+            raise KafkaError(f"topic {name} was not created: {error.__name__}")
 
 
 class KafkaProducer:
@@ -113,13 +146,30 @@ class KafkaProducer:
 
     async def send(self, topic: str, key: str, value: bytes, timestamp_us: int, partition: int | None = None) -> Awaitable[object]:
         """Queue a record; waits while the buffer is full. The awaitable ends when the broker has acknowledged it."""
+        return await self.send_copy(topic, key.encode(), value, timestamp_us // 1000, partition)
+
+    async def send_copy(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int,
+        partition: int | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> Awaitable[object]:
+        """Queue a record of any kind, as `send` does. A time that cannot be, as only a wild writer's, becomes now."""
         while self._queued_bytes >= self._buffer_bytes:
             self._room.clear()
             await self._room.wait()
-        size = len(value)
+        size = len(value or b"")
         self._queued_bytes += size
+        now_ms = time.time_ns() // 1_000_000
+        if timestamp_ms - now_ms > AHEAD_LIMIT_MS:
+            timestamp_ms = now_ms
         try:
-            sent = await self._producer.send(topic, value, key.encode(), partition=partition, timestamp_ms=timestamp_us // 1000)
+            sent = await self._producer.send(
+                topic, value, key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers) or None
+            )
         except BaseException:
             self._release(size)
             raise
@@ -157,8 +207,10 @@ class KafkaConsumer:
         reset: str = "earliest",
         isolation: str = "read_uncommitted",
         session_timeout_ms: int = 10_000,
+        rebalance_timeout_ms: int | None = None,
         wait_ms: int = 100,
     ) -> "KafkaConsumer":
+        """rebalance_timeout_ms: how long the group waits for `on_revoked` to end; None is the session's timeout."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=group,
@@ -167,6 +219,7 @@ class KafkaConsumer:
             auto_offset_reset=reset,
             isolation_level=isolation,
             session_timeout_ms=session_timeout_ms,
+            rebalance_timeout_ms=rebalance_timeout_ms,
             heartbeat_interval_ms=max(session_timeout_ms // 5, 100),
             fetch_max_wait_ms=wait_ms,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -175,6 +228,7 @@ class KafkaConsumer:
         reader = cls(consumer, await wait_for_broker(bootstrap), group)
         consumer.subscribe(list(topics), listener=_Rebalance(reader, on_assigned, on_revoked))
         await started(consumer)
+        consumer._coordinator._do_commit_offsets = heard(consumer._coordinator._do_commit_offsets)
         return reader
 
     async def poll(self, wait_seconds: float, limit_records: int) -> Mapping[Partition, list[Record]]:
@@ -223,7 +277,10 @@ class KafkaConsumer:
 
     async def since(self, partitions: Iterable[Partition], time_us: int) -> Mapping[Partition, int]:
         partitions = list(partitions)
-        found = await self._consumer.offsets_for_times({TopicPartition(*at): max(time_us // 1000, 0) for at in partitions})
+        try:
+            found = await self._consumer.offsets_for_times({TopicPartition(*at): max(time_us // 1000, 0) for at in partitions})
+        except (KafkaError, OSError) as error:
+            raise BusAway(str(error) or type(error).__name__) from error
         ends = await self.ends(at for at in partitions if found.get(TopicPartition(*at)) is None)
         return {at: ends[at] if at in ends else found[TopicPartition(*at)].offset for at in partitions}
 
@@ -245,7 +302,7 @@ class KafkaConsumer:
         self._consumer.resume(*(TopicPartition(*at) for at in partitions))
 
     async def stop(self) -> None:
-        await self._consumer.stop()
+        await stopped(self._consumer)
         await self._admin.close()
 
 
@@ -293,10 +350,13 @@ class KafkaBus:
 
 
 async def tail(bootstrap: str, topic: str, last_records: int | None = None) -> AsyncIterator[Record]:
-    """Read each partition's last records (all of them if None) up to its end at the call, by partition in offset order."""
+    """Read each partition's last records (all of them if None) up to its end at the call, by partition in offset order.
+
+    Raises BusAway.
+    """
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
-    await started(consumer)
     try:
+        await started(consumer)
         await consumer._client.force_metadata_update()
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(partitions)
@@ -317,14 +377,7 @@ async def tail(bootstrap: str, topic: str, last_records: int | None = None) -> A
                 raise TimeoutError(f"expected {topic} to its end, nothing came for {TAIL_IDLE_SECONDS:g} s; is the broker away?")
             consumer.pause(*(open_ones - behind))
             open_ones = behind
+    except (KafkaError, OSError) as error:  # a TimeoutError is an OSError
+        raise BusAway(f"{type(error).__name__}: {error}") from error
     finally:
-        await consumer.stop()
-
-
-async def started(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """Start an aiokafka client, and close it where that fails."""
-    try:
-        await client.start()
-    except BaseException:
-        await client.stop()
-        raise
+        await stopped(consumer)

@@ -38,6 +38,7 @@ class MemoryBus:
         self.groups: dict[str, list[MemoryConsumer]] = {}
         self.refuse_commits = False
         self.arrived = asyncio.Event()
+        self.rebalancing = asyncio.Lock()  # one at a time, as a group's coordinator has it
 
     def name(self, topic: Topic) -> str:
         return named(self.prefix, topic)
@@ -78,7 +79,11 @@ class MemoryBus:
         self._create(topics)
         member = MemoryConsumer(self, group, [self.name(topic) for topic in topics], on_assigned, on_revoked)
         self.groups.setdefault(group, []).append(member)
-        await self.rebalance(group)
+        try:
+            await self.rebalance(group)
+        except BaseException:
+            self.groups[group].remove(member)
+            raise
         return member
 
     async def tail(self, topic: Topic, last_records: int | None = None) -> AsyncIterator[MemoryRecord]:
@@ -89,14 +94,15 @@ class MemoryBus:
 
     async def rebalance(self, group: str, shares: list[list[Partition]] | None = None) -> None:
         """Revoke everything, then hand out the shares, as Kafka's eager protocol does."""
-        members = self.groups.get(group, [])
-        if shares is None:
-            every = sorted({at for member in members for topic in member.topics for at in self.partitions(topic)})
-            shares = [every[number :: len(members)] for number in range(len(members))]
-        for member in members:
-            await member._revoke()
-        for member, share in zip(members, shares, strict=True):
-            await member._assign(share)
+        async with self.rebalancing:
+            members = list(self.groups.get(group, []))
+            if shares is None:
+                every = sorted({at for member in members for topic in member.topics for at in self.partitions(topic)})
+                shares = [every[number :: len(members)] for number in range(len(members))]
+            for member in members:
+                await member._revoke()
+            for member, share in zip(members, shares, strict=True):
+                await member._assign(share)
         self.arrived.set()
 
 
@@ -201,6 +207,7 @@ class MemoryConsumer:
 
     async def stop(self) -> None:
         """Leave the group; the others share what it had."""
-        await self._revoke()
-        self._bus.groups[self._group].remove(self)
+        async with self._bus.rebalancing:
+            await self._revoke()
+            self._bus.groups[self._group].remove(self)
         await self._bus.rebalance(self._group)

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 disable_created_metrics()  # `_created` series would double the counters and are read by nobody
 
-INGEST, INDICATORS, SINK = "ingest", "indicators", "sink"
-ALL = (INGEST, INDICATORS, SINK)
+INGEST, INDICATORS, SINK, GATEWAY = "ingest", "indicators", "sink", "gateway"
+ALL = (INGEST, INDICATORS, SINK, GATEWAY)
 KINDS = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
 
 MICRO_TO_SECOND = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
@@ -21,6 +21,11 @@ LATENCY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 CALL_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WRITE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 CYCLE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 120)  # an alert asks for more than 45
+
+TRIAL_SECONDS = (1, 5, 15, 60, 300, 900, 3600)
+REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # an alert asks for more than 1
+BROADCAST_SECONDS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
+WEBHOOK_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 LIVE = "live"  # /metrics/live, scraped each second
 MAIN = "main"  # /metrics
@@ -79,6 +84,46 @@ FAMILIES = (
         "Changes of trade state",
         page=MAIN,
     ),
+    # What accounts did: written by the sink from the totals in the messages
+    Family("trading_bots_active_total", "gauge", "", (SINK,), "Strategies that run and were heard of; never increase() it", page=MAIN),
+    Family("trading_bots_total", "gauge", "", (SINK,), "Strategies; never increase() it", page=MAIN),
+    Family("trading_bot_status", "gauge", "strategy status", (SINK,), "1 for the current status of a strategy, else 0", page=MAIN),
+    Family("trading_trades_total", "counter", "source strategy symbol result", (SINK,), "Closed trades", page=MAIN),
+    Family("trader_trades_total", "counter", "strategy symbol side", (SINK,), "Fills", page=MAIN),
+    Family("trader_orders_placed_total", "counter", "strategy symbol side", (SINK,), "Orders placed", page=MAIN),
+    Family("trader_orders_filled_total", "counter", "strategy symbol side", (SINK,), "Orders filled", page=MAIN),
+    Family("trader_traded_notional_usd_total", "counter", "strategy symbol side", (SINK,), "Notional of fills, USD", page=MAIN),
+    Family("trader_position_value_usd", "gauge", "strategy symbol", (SINK,), "Marked value of an open position, < 0 is short", page=MAIN),
+    Family("andre_active_trades", "gauge", "strategy symbol", (SINK,), "Open trades, 0 for every symbol without one", page=MAIN),
+    Family("andre_active_signals", "gauge", "strategy symbol", (SINK,), "Signals that are live", page=MAIN),
+    Family("andre_signals_total", "counter", "source strategy symbol direction", (SINK,), "Signals that strategies heard", page=MAIN),
+    Family("andre_win_rate", "gauge", "source strategy", (SINK,), "Wins of wins and losses, 0 to 1; none before the first", page=MAIN),
+    Family("andre_pnl_usd", "gauge", "source strategy", (SINK,), "Profit, realised and not, net of fees, USD", page=MAIN),
+    Family("andre_trade_slippage", "gauge", "symbol exchange", (SINK,), "Slippage of the last fill, basis points, > 0 is worse", page=MAIN),
+    Family("trading_portfolio_total_value_usd", "gauge", "portfolio", (SINK,), "Value of the account, USD", page=MAIN),
+    Family("trading_portfolio_pnl_usd", "gauge", "portfolio", (SINK,), "Profit since the account began, USD", page=MAIN),
+    Family("trading_portfolio_pnl_percent", "gauge", "portfolio", (SINK,), "Profit since the account began, percent", page=MAIN),
+    Family("trader_daily_pnl_usd", "gauge", "portfolio", (SINK,), "Profit since 00:00 UTC, USD", page=MAIN),
+    Family("trader_daily_pnl_pct", "gauge", "portfolio", (SINK,), "Profit since 00:00 UTC, percent of the value then", page=MAIN),
+    Family("trading_portfolio_positions_count", "gauge", "portfolio", (SINK,), "Open positions", page=MAIN),
+    Family("trader_exposure_pct", "gauge", "portfolio", (SINK,), "Sum of absolute positions, percent of the value", page=MAIN),
+    Family("trader_max_drawdown_pct", "gauge", "portfolio", (SINK,), "Largest fall from a highest value, percent, positive", page=MAIN),
+    Family("trader_trades_per_hour", "gauge", "portfolio", (SINK,), "Fills in the last hour of event time", page=MAIN),
+    Family("trader_triggers_detected", "gauge", "portfolio", (SINK,), "Triggers of the last minute", page=MAIN),
+    Family("trader_proposals_generated", "gauge", "portfolio", (SINK,), "Proposals of the last minute", page=MAIN),
+    Family("trader_triggers_to_proposals_ratio", "gauge", "portfolio", (SINK,), "Proposals by trigger; NaN without any", page=MAIN),
+    Family(
+        "trader_risk_rejections_total", "counter", "strategy reason", (SINK,), "Proposals that a rule of the account refused", page=MAIN
+    ),
+    Family("trader_circuit_breaker_trips_total", "counter", "reason", (SINK,), "Times that the breaker opened", page=MAIN),
+    Family("trader_circuit_breaker_open", "gauge", "", (SINK,), "1 while a breaker is open", page=MAIN),
+    # Replays and optimisations
+    Family("andre_optimization_runs_total", "counter", "optimizer status", (SINK,), "Trials: complete, failed, pruned", page=MAIN),
+    Family("andre_optimization_duration_seconds", "histogram", "optimizer", (SINK,), "Duration of a trial", TRIAL_SECONDS, page=MAIN),
+    Family("andre_optimization_score", "gauge", "optimizer objective", (SINK,), "Best score so far", page=MAIN),
+    Family("andre_hyperparameter", "gauge", "name phase", (SINK,), "Parameter of the phase's last best trial", page=MAIN),
+    Family("backtest_runs_total", "counter", "status", (SINK,), "Replays that ended: complete, failed", page=MAIN),
+    Family("backtest_replay_speed_ratio", "gauge", "", (SINK,), "Event seconds by second, of the last replay", page=MAIN),
     # Exchange clients
     Family(
         "trading_market_updates_total", "counter", "exchange symbol channel", (INGEST,), "Updates received: trade, book, ticker, candle"
@@ -92,10 +137,30 @@ FAMILIES = (
     Family("ingest_missed_messages_total", "counter", "exchange", (INGEST,), "Messages known to be missing and not recovered"),
     Family("ingest_backfilled_trades_total", "counter", "exchange", (INGEST,), "Trades recovered by REST"),
     Family("ingest_book_resyncs_total", "counter", "exchange reason", (INGEST,), "Books rebuilt: sequence, checksum, crossed, connect"),
-    Family("trading_cache_requests_total", "counter", "cache result", (INGEST,), "Requests to a cache (products, snapshot): hit, miss"),
+    Family("trading_cache_requests_total", "counter", "cache result", (INGEST, GATEWAY), "Requests to products, snapshot: hit, miss"),
+    # The gateway: requests, clients of its stream, webhooks
+    Family("fastapi_app_info", "gauge", "app_name version", (GATEWAY,), "Constant 1"),
+    Family("fastapi_requests_total", "counter", "app_name method path status_code", (GATEWAY,), "Requests, by the route's template"),
+    Family("fastapi_request_duration_seconds", "histogram", "app_name method path", (GATEWAY,), "Duration of requests", REQUEST_SECONDS),
+    Family("trading_websocket_connections_active", "gauge", "", (GATEWAY,), "Clients of the stream"),
+    Family("trading_websocket_connections_total", "counter", "", (GATEWAY,), "Clients that were accepted"),
+    Family("trading_websocket_subscribers_total", "gauge", "channel", (GATEWAY,), "Subscribers of a channel; never rate() it"),
+    Family("trading_websocket_messages_total", "counter", "direction", (GATEWAY,), "Messages: sent, received"),
+    Family(
+        "trading_websocket_broadcast_duration_seconds", "histogram", "channel", (GATEWAY,), "Time to hand a flush to all", BROADCAST_SECONDS
+    ),
+    Family("trading_websocket_disconnects_total", "counter", "reason", (GATEWAY,), "Ends: client, slow, idle, error, shutdown"),
+    Family("andre_webhooks_received_total", "counter", "source status", (GATEWAY,), "Webhooks: accepted, duplicate, rejected"),
+    Family("andre_webhook_processing_seconds", "histogram", "source", (GATEWAY,), "From receipt to the broker's word", WEBHOOK_SECONDS),
+    Family("andre_webhook_errors_total", "counter", "source reason", (GATEWAY,), "Webhooks that were refused, by reason"),
     # Workers
     Family(
-        "trader_cycle_duration_seconds", "histogram", "", (INDICATORS,), "From a candle's close to its signals acknowledged", CYCLE_SECONDS
+        "trader_cycle_duration_seconds",
+        "histogram",
+        "",
+        (INDICATORS,),
+        "From a record taken to its signals, or to what accounts did of them, acknowledged",
+        CYCLE_SECONDS,
     ),
     Family("trading_state_store_operations_total", "counter", "table operation", (INDICATORS,), "Operations on state: get, set, delete"),
     Family(

@@ -11,7 +11,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import uvloop
 from aiohttp import web
@@ -29,6 +29,10 @@ TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 
 class Stopped(Exception):
     """The service was told to stop while it waited."""
+
+
+class Failed(Exception):
+    """What a service could not do for no fault of its own code: the text is all there is to say, and the exit code is 1."""
 
 
 class Life:
@@ -54,20 +58,38 @@ class Life:
                 await asyncio.gather(task, return_exceptions=True)
 
 
-def run(main: Callable[[Life], Awaitable[None]], settings: Settings, metrics: Metrics, pages: Mapping[str, Page] | None = None) -> int:
-    """Live until main ends or a signal comes, and return the exit code: 0 clean, 1 failed, 2 wrong setting."""
+class Server(Protocol):
+    async def cleanup(self) -> None: ...
+
+
+Serve = Callable[[Life, Settings, Mapping[str, Page]], Awaitable[Server]]
+
+
+def run(
+    main: Callable[[Life], Awaitable[None]],
+    settings: Settings,
+    metrics: Metrics,
+    pages: Mapping[str, Page] | None = None,
+    listen: Serve | None = None,
+) -> int:
+    """Live until main ends or a signal comes, and return the exit code: 0 clean, 1 failed, 2 wrong setting.
+
+    listen: serves the pages, and whatever else the service has, in place of `serve`.
+    """
     logs.setup(metrics.service, settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_live(main, settings, metrics, pages))
+        return runner.run(_live(main, settings, metrics, pages, listen or serve))
 
 
-async def _live(main: Callable[[Life], Awaitable[None]], settings: Settings, metrics: Metrics, pages: Mapping[str, Page] | None) -> int:
+async def _live(
+    main: Callable[[Life], Awaitable[None]], settings: Settings, metrics: Metrics, pages: Mapping[str, Page] | None, listen: Serve
+) -> int:
     life = Life()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, life, number)
     try:
-        server = await serve(life, settings, pages or {"/metrics": lambda: generate_latest(metrics.registry)})
+        server = await listen(life, settings, pages or {"/metrics": lambda: generate_latest(metrics.registry)})
     except ConfigError as error:
         print(f"ConfigError: {error}", file=sys.stderr)
         return BAD_USE
@@ -83,6 +105,9 @@ async def _live(main: Callable[[Life], Awaitable[None]], settings: Settings, met
     except ConfigError as error:
         print(f"ConfigError: {error}", file=sys.stderr)
         return BAD_USE
+    except Failed as error:
+        log.error("service_failed", error=str(error), next="exit 1")
+        return 1
     except BaseException as error:  # whatever it is, it ends the process loudly
         log.error("service_failed", error=f"{type(error).__name__}: {error}", next="exit 1")
         traceback.print_exception(error)
@@ -99,7 +124,7 @@ async def _finish(work: asyncio.Future, life: Life, stop_seconds: float) -> None
     if not done:
         work.cancel()
         await asyncio.wait((work,), timeout=1.0)
-        raise TimeoutError(f"expected a stop within STOP_SECONDS={stop_seconds:g}, was still busy; what was not committed will be repeated")
+        raise Failed(f"expected a stop within STOP_SECONDS={stop_seconds:g}, was still busy; what was not committed will be repeated")
     work.result()
 
 

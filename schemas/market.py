@@ -4,14 +4,16 @@ All times are integer microseconds since 1970 UTC. `event_us` is the venue's tim
 Prices are quote units per base unit, sizes base units.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
+LEAST, MOST = 1e-18, 1e18  # of a price, in quote units, and a size, in base units: no square or notional overflows, no ratio is 0
+
 Micros = Annotated[int, Meta(ge=0, lt=2**62)]
-Price = Annotated[float, Meta(gt=0)]
-Size = Annotated[float, Meta(gt=0)]
-QuoteSize = Annotated[float, Meta(ge=0)]
+Price = Annotated[float, Meta(ge=LEAST, le=MOST)]
+Size = Annotated[float, Meta(ge=LEAST, le=MOST)]
+QuoteSize = Annotated[float, Meta(ge=0, le=MOST)]
 Text = Annotated[str, Meta(max_length=256)]
 Side = Literal[-1, 0, 1]
 Channel = Literal["trades", "quotes", "all"]
@@ -20,16 +22,26 @@ Reason = Literal["disconnected", "sequence", "checksum", "backpressure", "restar
 MAX_ROWS = 1_000  # of one record; a longer one would make the reader's batches uneven
 
 
-class Trades(Struct, tag="trades", omit_defaults=True, gc=False):
+# What the columns of a run may hold. The codec asks for narrower ones (one row, no empty side), so that msgspec checks them.
+Times = TypeVar("Times", bound=list[Micros])
+Ids = TypeVar("Ids", bound=list[Text])
+Prices = TypeVar("Prices", bound=list[Price])
+Sizes = TypeVar("Sizes", bound=list[Size])
+Sides = TypeVar("Sides", bound=list[Side])
+QuotePrices = TypeVar("QuotePrices", bound=list[Price | None])
+QuoteSizes = TypeVar("QuoteSizes", bound=list[QuoteSize | None])
+
+
+class Trades(Struct, Generic[Times, Ids, Prices, Sizes, Sides], tag="trades", omit_defaults=True, gc=False):
     """A run of public trades, column by column; all columns have shape (n,), n >= 1."""
 
     instrument: Text
-    event_us: list[Micros]
-    received_us: list[Micros]
-    id: list[Text]  # the venue's, "" where it has none
-    price: list[Price]
-    size: list[Size]
-    side: list[Side]  # 1 the taker bought, -1 sold, 0 unknown
+    event_us: Times
+    received_us: Times
+    id: Ids  # the venue's, "" where it has none
+    price: Prices
+    size: Sizes
+    side: Sides  # 1 the taker bought, -1 sold, 0 unknown
     backfill: bool = False  # recovered by REST behind a gap
 
     def rows(self, start: int, stop: int) -> "Trades":
@@ -47,16 +59,16 @@ class Trades(Struct, tag="trades", omit_defaults=True, gc=False):
         )
 
 
-class Quotes(Struct, tag="quotes", omit_defaults=True, gc=False):
+class Quotes(Struct, Generic[Times, QuotePrices, QuoteSizes], tag="quotes", omit_defaults=True, gc=False):
     """A run of changes of the best price or size; all columns have shape (n,), n >= 1. An empty side is null, null."""
 
     instrument: Text
-    event_us: list[Micros]
-    received_us: list[Micros]
-    bid_price: list[Price | None]
-    bid_size: list[QuoteSize | None]
-    ask_price: list[Price | None]
-    ask_size: list[QuoteSize | None]
+    event_us: Times
+    received_us: Times
+    bid_price: QuotePrices
+    bid_size: QuoteSizes
+    ask_price: QuotePrices
+    ask_size: QuoteSizes
     backfill: bool = False
 
     def rows(self, start: int, stop: int) -> "Quotes":

@@ -1,8 +1,9 @@
-"""Builders of market messages: they fill in what a test does not care about."""
+"""Builders of messages of `market` and `signals`: they fill in what a test does not care about."""
 
 from typing import NamedTuple
 
 from schemas.market import Gap, Heartbeat, Quotes, Trades
+from schemas.signals import Alert, Command, Mark, Transition
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -42,9 +43,29 @@ def gap(from_us: int = T0, to_us: int | None = T0, channel: str = "all", reason:
     return Gap(instrument, channel, from_us, to_us, from_us if to_us is None else to_us, reason)
 
 
+def mark(at: int = T0, bid: float | None = 100.0, ask: float | None = 100.0, instrument: str = BTC, **rest) -> Mark:
+    """Return a mark; without other words the market is 100 at 100, each side of 1,000, and the last trade at their middle."""
+    sizes = {"bid_size": None if bid is None else 1_000.0, "ask_size": None if ask is None else 1_000.0}
+    middle = {} if bid is None or ask is None else {"last": (bid + ask) / 2}
+    return Mark(instrument, at, rest.pop("complete", True), T0, **{"bid": bid, "ask": ask, **sizes, **middle, **rest})
+
+
+def transition(at: int = T0, to: str = "LONG", score: float = 5.0, complete: bool = True, instrument: str = BTC) -> Transition:
+    return Transition(instrument, at, MINUTE, "IDLE" if to != "IDLE" else "LONG", to, score, 100.0, complete, 1, T0)
+
+
+def alert(at: int = T0, action: str = "buy", instrument: str = BTC, source: str = "tv", **rest) -> Alert:
+    return Alert(source, rest.pop("id", f"{action}{at}"), instrument, action, at, **rest)
+
+
+def command(action: str, at: int = T0, strategy: str = "", instruments: list[str] | None = None) -> Command:
+    return Command(f"{action}{at}", action, at, strategy, instruments or [])
+
+
 class Record(NamedTuple):
     """A consumed record, as the worker needs it."""
 
     offset: int
     key: bytes
     value: bytes | None
+    timestamp_us: int = 0

@@ -6,16 +6,37 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
+from deploy.native import chromium as chromiums
+from deploy.native.errors import NativeError
 from deploy.native.influxdb import BUILD_LIMIT_S, InfluxDB, available
 from deploy.native.kafka import Kafka
 from deploy.native.prometheus import Prometheus
 from deploy.native.prometheus import config as prometheus_config
 from tests import servers
 
+WHOLE_STACKS = tuple(
+    f"tests/{name}"
+    for name in ("compose/", "demo/", "faults/", "gateway/test_page.py", "grafana/test_documents.py", "grafana/test_running.py")
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a few seconds; `-m 'not slow'` leaves it out")
+
+
+class Files(LoadScopeScheduling):
+    """Keeps each file's tests on one worker, and those that start a whole stack on the same one: stacks begin at the same ports."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "stacks" if file.startswith(WHOLE_STACKS) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Files:
+    # not xdist's own loadgroup: 3.8.0 writes the group where pytest 9.2 no longer reads it
+    return Files(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,6 +67,15 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running Prometheus with the project's configuration."""
     with servers.prometheus_server(tmp_path_factory.mktemp("prometheus")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The path of the system's Chromium. Where none can be had, its tests are skipped, and the summary says why."""
+    try:
+        return chromiums.fetch()
+    except NativeError as error:
+        pytest.skip(error.line)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from deploy.native.ports import HOST, free_port
 from deploy.native.web import call
 
 KAFKA_IMAGE = f"apache/kafka:{kafka.kafka_version()}"
-INFLUXDB_IMAGE = f"influxdb:{influxdb.VERSION.removeprefix('v')}"
+INFLUXDB_IMAGE = "influxdb:2.7.12"  # as the compose stack has it, tests/compose/test_files.py
 CONTAINER_LIMIT_S = 120.0  # includes a pull
 Native = TypeVar("Native", kafka.Kafka, influxdb.InfluxDB, prometheus.Prometheus)
 

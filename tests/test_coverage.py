@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "coverage.md"
 CHECKLIST = ROOT.parent / "shared" / "spec" / "checklist.md"
 ROW = re.compile(r"^\| ([NTSVA]-\d{3}) \|", re.MULTILINE)
-SOURCES = ("benchmarks/", "config/", "core/", "deploy/", "docs/", "runtime/", "schemas/", "services/", "tests/")
+SOURCES = ("benchmarks/", "config/", "core/", "deploy/", "docs/", "grafana/", "runtime/", "schemas/", "services/", "tests/")
 
 text = PAGE.read_text()
 rows = [line for line in text.splitlines() if ROW.match(line)]

@@ -3,15 +3,16 @@
 Source: Cont, Kukanov, Stoikov (2014), The Price Impact of Order Book Events, e_n. An empty side has size 0 at the worst price.
 """
 
+from collections.abc import Sequence
 from math import inf
 
 from msgspec import Struct
 
-from core.columns import total
 from core.features import Features, Window
 from schemas.market import Gap, Quotes
 
 INPUTS = (Quotes, Gap)
+EMPTY = (-inf, 0.0, inf, 0.0)  # bid price, bid size, ask price, ask size of an empty side
 
 
 class Params(Struct, frozen=True):
@@ -36,8 +37,7 @@ def take(params: Params, state: State, run: Quotes | Gap) -> State:
     if type(run) is Gap:
         return state if run.channel == "trades" else State(None, flow)
     new = Quote(run.bid_price[-1], run.bid_size[-1], run.ask_price[-1], run.ask_size[-1])
-    sums = total(imbalances(state.last, run), flow[0] or 0.0)
-    return State(new, (sums, *flow[1:]))
+    return State(new, (flowed(flow[0] or 0.0, state.last, run), *flow[1:]))
 
 
 def close(params: Params, state: State, window: Window) -> tuple[State, tuple[Features, ...]]:
@@ -55,25 +55,26 @@ def close(params: Params, state: State, window: Window) -> tuple[State, tuple[Fe
     return State(state.last, tuple(flow)), (Features({"ofi": ended}),)
 
 
-def imbalances(last: Quote | None, run: Quotes) -> list[float]:
-    """Return e_n of each quote against the one before it, shape (n,), or (n - 1,) without a last one."""
-    bids, bid_sizes, asks, ask_sizes = run.bid_price, run.bid_size, run.ask_price, run.ask_size
-    if None in bids or None in asks:
-        bids = [-inf if price is None else price for price in bids]
-        asks = [inf if price is None else price for price in asks]
-        bid_sizes = [size or 0.0 for size in bid_sizes]
-        ask_sizes = [size or 0.0 for size in ask_sizes]
+def flowed(flow: float, last: Quote | None, run: Quotes) -> float:
+    """Return flow plus e_n of each quote against the one before it, added row by row. Without a last one the first adds nothing."""
+    columns = run.bid_price, run.bid_size, run.ask_price, run.ask_size
     if last is None:
-        bid, bid_size, ask, ask_size = bids[0], bid_sizes[0], asks[0], ask_sizes[0]
-        bids, bid_sizes, asks, ask_sizes = bids[1:], bid_sizes[1:], asks[1:], ask_sizes[1:]
+        before = [column[0] for column in columns]
     else:
-        bid = -inf if last.bid_price is None else last.bid_price
-        ask = inf if last.ask_price is None else last.ask_price
-        bid_size, ask_size = last.bid_size or 0.0, last.ask_size or 0.0
-    flows = []
-    for new_bid, new_bid_size, new_ask, new_ask_size in zip(bids, bid_sizes, asks, ask_sizes, strict=True):
+        before = [last.bid_price, last.bid_size, last.ask_price, last.ask_size]
+    try:
+        return added(flow, before, columns)
+    except TypeError:  # a None, which has no order and no difference: some side is empty
+        columns = [[worst if value is None else value for value in column] for column, worst in zip(columns, EMPTY, strict=True)]
+        return added(flow, [worst if value is None else value for value, worst in zip(before, EMPTY, strict=True)], columns)
+
+
+def added(flow: float, before: Sequence[float], columns: Sequence[Sequence[float]]) -> float:
+    """Return flow plus e_n of rows of bid price, bid size, ask price and ask size. Raises TypeError at a None."""
+    bid, bid_size, ask, ask_size = before
+    for new_bid, new_bid_size, new_ask, new_ask_size in zip(*columns, strict=True):
         joined_bid = new_bid_size - bid_size if new_bid == bid else new_bid_size if new_bid > bid else -bid_size
         joined_ask = new_ask_size - ask_size if new_ask == ask else new_ask_size if new_ask < ask else -ask_size
-        flows.append(joined_bid - joined_ask)
+        flow += joined_bid - joined_ask
         bid, bid_size, ask, ask_size = new_bid, new_bid_size, new_ask, new_ask_size
-    return flows
+    return flow

@@ -1,7 +1,7 @@
 """Directional score, -5..+5: five votes of -1, 0 or +1, for windows of a minute or more.
 
 Source: Neko Signal: close over vwap, order flow imbalance, slope of cvd since the window before, ema_9 over ema_20, side of RSI.
-The score is published once all five can vote: a sum of fewer would mean something else.
+The score is published once all that have a weight can vote: a sum of fewer would mean something else.
 """
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ VOTES = ("vote_vwap", "vote_ofi", "vote_cvd", "vote_ema", "vote_rsi")
 
 
 class Params(Struct, frozen=True):
-    weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)  # of the votes; the trade state's thresholds mean these
+    weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)  # of the votes; the trade state's thresholds mean these; 0 leaves one out
 
 
 class State(Struct, frozen=True):
@@ -31,14 +31,15 @@ def take(params: Params, state: State, run: Ohlcv | Features) -> State:
 
 
 def close(params: Params, state: State, window: Window) -> tuple[State, tuple[Features, ...]]:
-    """Publish the votes, and the score when there are five."""
+    """Publish the votes, and the score when all are there that count."""
     if state.close is None:
         return state, ()
     cvd = state.values.get("cvd")
     found = votes(state.close, state.values, state.cvd.get(window.window_us))
-    if len(found) == len(VOTES):
+    weights = {name: weight for name, weight in zip(VOTES, params.weights, strict=True) if weight}
+    if weights.keys() <= found.keys():
         found["score"] = 0.0
-        for name, weight in zip(VOTES, params.weights, strict=True):
+        for name, weight in weights.items():
             found["score"] += weight * found[name]
     kept = state.cvd if cvd is None else {**state.cvd, window.window_us: cvd}
     return State(kept), ((Features(found),) if found else ())

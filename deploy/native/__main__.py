@@ -13,10 +13,10 @@ from typing import Annotated
 import psutil
 import typer
 
-from . import cache, influxdb, java, kafka, prometheus
-from .errors import NativeError
-from .process import tail
-from .server import Server
+from deploy.native import alertmanager, cache, chromium, influxdb, java, kafka, prometheus
+from deploy.native.errors import NativeError
+from deploy.native.process import tail
+from deploy.native.server import Server
 
 app = typer.Typer(help="Kafka, InfluxDB and Prometheus as plain processes.", no_args_is_help=True, add_completion=False)
 Directory = Annotated[Path, typer.Option(help="Data, logs and the addresses of the running servers.")]
@@ -25,11 +25,12 @@ HERE = Path(".native")
 
 @app.command()
 def fetch() -> None:
-    """Fetch what can be downloaded: Kafka's jars, a Java if there is none, Prometheus."""
+    """Fetch what can be downloaded: Kafka's jars, a Java if there is none, Prometheus; for tests Alertmanager and a Chromium."""
     _told("kafka", kafka.kafka_version(), kafka.fetch)
     _told("java", f"{java.OLDEST} or newer", java.find_java)
-    _told("prometheus", "from Debian", prometheus.fetch)
-    print(f"prometheus: is {prometheus.version()}")
+    _told("prometheus", f"{prometheus.pinned()} from Debian", prometheus.fetch)
+    _for_tests("alertmanager", "Debian's", alertmanager.fetch, "send alerts")
+    _for_tests("chromium", "the system's, else Debian's", chromium.fetch, "look at pages")
 
 
 @app.command("build-influxdb")
@@ -84,12 +85,20 @@ def status(directory: Directory = HERE) -> None:
     for name, place in (
         (f"kafka {kafka.kafka_version()}", cache.folder() / kafka.part()),
         (f"influxdb {influxdb.VERSION}", influxdb.binary()),
-        ("prometheus", cache.folder() / prometheus.PART),
+        _prometheus_place(),
     ):
-        print(f"{name}: {'there' if place.exists() else 'not fetched'}")
+        print(f"{name}: {'there' if place and place.exists() else 'not fetched'}")
     running = _running(directory)
     print(f"running: {', '.join(running) or 'nothing'}")
     raise typer.Exit(0 if running else 1)
+
+
+def _prometheus_place() -> tuple[str, Path | None]:
+    """Return the pinned version and its folder; where there is no pin, why."""
+    try:
+        return f"prometheus {prometheus.pinned()}", cache.folder() / prometheus.part()
+    except NativeError as error:
+        return error.line, None
 
 
 def _watch(servers: list[Server]) -> None:
@@ -124,6 +133,14 @@ def _running(directory: Path) -> list[str]:
         return [line for line in (directory / "env").read_text().splitlines() if "TOKEN" not in line]
     except (OSError, psutil.Error):
         return []
+
+
+def _for_tests(name: str, what: str, get: Callable[[], Path], tests: str) -> None:
+    """Get what no service needs, or say which tests do without."""
+    try:
+        _told(name, what, get)
+    except NativeError as error:
+        print(f"{error.line}. Until then the tests that {tests} are SKIPPED", file=sys.stderr, flush=True)
 
 
 def _told(name: str, what: str, get: Callable[[], Path]) -> None:

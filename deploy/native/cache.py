@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import NativeError
+from deploy.native.errors import NativeError
 
 TAIL_LINES = 20  # enough for the cause of a failed download or build
 

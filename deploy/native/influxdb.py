@@ -6,11 +6,11 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import cache
-from .errors import NativeError
-from .ports import HOST
-from .server import Server
-from .web import call
+from deploy.native import cache
+from deploy.native.errors import NativeError
+from deploy.native.ports import HOST
+from deploy.native.server import Server
+from deploy.native.web import call
 
 VERSION = "v2.9.1"
 PART = f"influxdb-{VERSION}"

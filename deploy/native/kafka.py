@@ -10,9 +10,9 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import cache, java
-from .ports import HOST, free_port
-from .server import Server
+from deploy.native import cache, java
+from deploy.native.ports import HOST, free_port
+from deploy.native.server import Server
 
 POM = Path(__file__).with_name("kafka-pom.xml")
 LOGGING = Path(__file__).with_name("kafka-log4j2.xml")

@@ -4,7 +4,7 @@ import random
 import socket
 from pathlib import Path
 
-from .errors import NativeError
+from deploy.native.errors import NativeError
 
 HOST = "127.0.0.1"
 LOWEST = 20_000

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .errors import NativeError
+from deploy.native.errors import NativeError
 
 GUARD = "trap '' HUP INT TERM; read -r _; kill -KILL 0"
 TAIL_LINES = 15
@@ -33,6 +33,11 @@ class Process:
     def running(self) -> bool:
         """Whether the server was started and has not ended; a stopped (SIGSTOP) one still runs."""
         return self._server is not None and self._server.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the server ended by itself, below 0 for a signal; None while it runs, or after stop() or kill()."""
+        return None if self._server is None else self._server.poll()
 
     @property
     def pid(self) -> int:

@@ -1,20 +1,20 @@
-"""Prometheus and promtool out of the Debian package, unpacked into the cache: nothing is installed and no root is needed."""
+"""Prometheus and promtool out of the Debian package. PROMETHEUS_VERSION pins another version than VERSIONS has."""
 
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
 
-from . import cache
-from .errors import NativeError
-from .ports import HOST
-from .server import Server
-from .web import call
+from deploy.native import cache
+from deploy.native.debian import Package
+from deploy.native.errors import NativeError
+from deploy.native.ports import HOST
+from deploy.native.server import Server
+from deploy.native.web import call
 
-OLDEST = (2, 42)  # Debian 12 has it; the rules and dashboards are checked with it
-PART = "prometheus-debian"
+VERSIONS = {"bookworm": "2.42.0+ds", "trixie": "2.53.3+ds1"}  # by release; what the archive's main section had on 21 November 2026
+PACKAGE = Package("prometheus", "prometheus", VERSIONS)
 CONFIG = Path(__file__).with_name("prometheus.yml")
 START_LIMIT_S = 60.0  # 0.4 s measured
 
@@ -65,7 +65,7 @@ def config(targets: Mapping[str, Iterable[str]] | None = None, rule_files: Itera
 
 def fetch() -> Path:
     """Return the folder of prometheus and promtool, fetched once."""
-    return cache.fill(PART, _download) / "usr" / "bin"
+    return PACKAGE.fetch()
 
 
 def promtool() -> Path:
@@ -73,39 +73,21 @@ def promtool() -> Path:
     return fetch() / "promtool"
 
 
+def pinned() -> str:
+    """Return the package version that is accepted here, without Debian's revision. Raises NativeError for a release without one."""
+    return PACKAGE.pinned()
+
+
+def part() -> str:
+    """Return the name of the server's folder in the cache. Raises NativeError, as pinned()."""
+    return PACKAGE.part()
+
+
 def version() -> str:
-    """Return the version of the fetched server, as 2.42.0."""
-    return _version(fetch() / "prometheus")
-
-
-def _version(program: Path) -> str:
+    """Return what the fetched server says of its version, as 2.42.0."""
+    program = fetch() / "prometheus"
     told = cache.run("prometheus", [program, "--version"], limit_s=30)
     found = re.search(r"version (\d+\.\d+\.\d+)", told)
     if not found:
         raise NativeError(f"prometheus: expected a version from {program}, found {told[:80]!r}; remove its folder and try again")
     return found[1]
-
-
-def _download(target: Path) -> None:
-    if not shutil.which("apt-get"):
-        raise NativeError("prometheus: expected apt-get (Debian or Ubuntu), found none; use the compose stack on this machine")
-    try:
-        cache.run("prometheus", ["apt-get", "download", "prometheus"], limit_s=300, cwd=target)
-    except NativeError:  # no package lists yet, or a list that is older than the archive
-        _refresh_lists()
-        cache.run("prometheus", ["apt-get", "download", "prometheus"], limit_s=300, cwd=target)
-    for package in target.glob("*.deb"):
-        cache.run("prometheus", ["dpkg-deb", "-x", package, target], limit_s=120)
-        package.unlink()
-    found = _version(target / "usr" / "bin" / "prometheus")
-    if tuple(map(int, found.split(".")))[:2] < OLDEST:
-        raise NativeError(f"prometheus: expected {OLDEST[0]}.{OLDEST[1]} or newer, Debian has {found}; use a newer Debian release")
-
-
-def _refresh_lists() -> None:
-    try:
-        cache.run("prometheus", ["apt-get", "update", "-qq"], limit_s=300)
-    except NativeError as error:
-        raise NativeError(
-            "prometheus: expected package lists for apt-get, found none that help; run `apt-get update` as root and try again", error.tail
-        ) from error

@@ -4,8 +4,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .ports import HOST, free_port
-from .process import Process
+from deploy.native.ports import HOST, free_port
+from deploy.native.process import Process
 
 
 class Server:

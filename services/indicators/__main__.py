@@ -1,12 +1,18 @@
 """`python -m services.indicators`: one worker. Start as many as there are partitions; they share them."""
 
+import asyncio
 import logging
 import os
 import sys
 import threading
 import warnings
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
+from core.accounts.params import AccountParams, routes
+from core.accounts.plan import parsed
+from core.accounts.worker import AccountWorker
 from core.topology import Topology
 from core.worker import Worker
 from runtime import commands
@@ -14,30 +20,41 @@ from runtime.config import BAD_USE, ConfigError, IndicatorsSettings, load_or_exi
 from runtime.kafka import KafkaBus
 from runtime.metrics import INDICATORS, Metrics
 from runtime.service import Life, Stopped, run
-from schemas.topics import BARS, DEADLETTERS, MARKET, SIGNALS, STATES
+from schemas.topics import BARS, DEADLETTERS, MARKET, SIGNALS, STATES, TRADING, WEBHOOKS
+from services.indicators import measures, stage
+from services.indicators.alerts import Alerts
 from services.indicators.changelog import ensure_changelog
-from services.indicators.measures import Measures
-from services.indicators.stage import Stage
+from services.indicators.measures import Labels, Measures
+from services.indicators.stage import Input, Stage
 
 LEAVE_SECONDS = 1.0  # for the log and the page to be closed
 
 
-async def work(settings: IndicatorsSettings, topology: Topology, metrics: Metrics, life: Life) -> None:
+async def work(
+    settings: IndicatorsSettings, topology: Topology, accounts: Mapping[str, AccountParams], metrics: Metrics, life: Life
+) -> None:
     """Live until told to stop, then hand over; raises what failed."""
     from services.indicators.app import Mount  # Faust takes half a second to import, which --help should not
 
     bus = KafkaBus(settings.kafka_bootstrap_servers, settings.topic_prefix, settings.topic_replication)
     group = settings.topic_prefix + settings.group
-    await life.unless_stopping(bus.ready((MARKET, BARS, SIGNALS, STATES, DEADLETTERS)))
-    changelog = await life.unless_stopping(ensure_changelog(bus.bootstrap, group, bus.replication))
+    await life.unless_stopping(bus.ready((MARKET, BARS, SIGNALS, TRADING, STATES, WEBHOOKS, DEADLETTERS)))
     producer = await life.unless_stopping(bus.producer(f"{group}-out"))
-    worker = Worker(topology)
-    stage = Stage(worker, producer, settings.topic_prefix, changelog, Measures(metrics, group, lambda: worker.engines))
-    mount = Mount(settings, group, bus.name(MARKET), stage)
-    try:
-        await life.unless_stopping(mount.run())  # what it raises ends the process as it is: to store anything now would store the failure
+
+    async def mounted(input: Input, worker: Worker | AccountWorker, group: str, own: Labels) -> Mount:
+        changelog = await ensure_changelog(bus.bootstrap, group, input.topic.partitions, bus.replication)
+        counted = Measures(metrics, own, group, lambda: worker.engines)
+        return Mount(settings, group, bus.name(input.topic), Stage(input, worker, producer, settings.topic_prefix, changelog, counted))
+
+    market = mounted(stage.INSTRUMENTS, Worker(topology, routes(accounts)), group, measures.INDICATORS)
+    signals = mounted(stage.ACCOUNTS, AccountWorker(accounts), f"{group}-accounts", measures.ACCOUNTS)
+    mounts = await life.unless_stopping(asyncio.gather(market, signals))
+    try:  # what one raises ends the process as it is: to store anything now would store the failure
+        alerts = Alerts(accounts, bus, producer, metrics).run(f"{group}-alerts")
+        await life.unless_stopping(asyncio.gather(*(mount.run() for mount in mounts), alerts))
     except Stopped:
-        await mount.hand_over()
+        for mount in mounts:
+            await mount.hand_over()
         await producer.stop()
         leave_soon(0)
     except BaseException as error:
@@ -55,18 +72,31 @@ def leave_soon(code: int) -> None:
 
 
 def main() -> None:
-    """Compute bars, signals and states from `market`. Settings come from the environment and config/app.yaml."""
+    """Compute bars and signals from `market`, and trading from `signals`. Settings come from the environment and config/app.yaml."""
     settings = load_or_exit(IndicatorsSettings)
     try:
         topology = Topology(settings.windows_us)
     except ValueError as error:
         print(f"ConfigError: WINDOWS is {','.join(settings.windows)}; {error}", file=sys.stderr)
         raise SystemExit(BAD_USE) from error
+    accounts = accounts_or_exit(settings.strategies_file)
     metrics = Metrics(INDICATORS)
-    code = run(partial(work, settings, topology, metrics), settings, metrics)
+    code = run(partial(work, settings, topology, accounts, metrics), settings, metrics)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # its consumer's thread may outlive it too
+
+
+def accounts_or_exit(path: str) -> Mapping[str, AccountParams]:
+    """Return the accounts of the strategies file, or print one line and exit with code 2. No file, no accounts."""
+    if path == "none":
+        return {}
+    try:
+        return parsed(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        found = f"{error.strerror}" if isinstance(error, OSError) else f"{error}"
+        print(f"ConfigError: STRATEGIES_FILE is {path}: {found}; mend it, or trade nothing with STRATEGIES_FILE=none", file=sys.stderr)
+        raise SystemExit(BAD_USE) from error
 
 
 if __name__ == "__main__":

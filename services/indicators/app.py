@@ -21,7 +21,7 @@ on the way, and what is done about it:
 - The fetcher looks for new partitions once a second, behind an answer that the broker may hold back for 1.5 s. Both are shorter here.
 - It makes directories where the process runs. `_create_directories` does not.
 - Its monitor is paid for each record, several times. `Quiet` measures nothing; the stage has its own metrics.
-- `highwater` asserts ownership, which ends with a rebalance's begin: it is not asked then.
+- `highwater` asserts ownership, which a rebalance ends in the consumer's thread: it is not asked then, and an assertion is no news.
 """
 
 import asyncio
@@ -41,7 +41,6 @@ from faust.types import TP, EventT
 
 from runtime import log as logs
 from runtime.config import ConfigError, IndicatorsSettings
-from schemas.topics import MARKET
 from services.indicators.stage import Record, Stage
 
 log = logs.get()
@@ -109,7 +108,7 @@ class Consumer(driver.Consumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to where the states are. The commit may be ahead of them, behind, or missing."""
         owned = self.assignment()
-        positions = {tp: at for partition, at in self.app.stage.positions.items() if (tp := TP(self.app.market, partition)) in owned}
+        positions = {tp: at for partition, at in self.app.stage.positions.items() if (tp := TP(self.app.input, partition)) in owned}
         if positions:
             await self.seek_wait(positions)
         return positions
@@ -127,7 +126,7 @@ class Transport(driver.Transport):
 
 class App(faust.App):
     stage: Stage
-    market: str  # the topic's name
+    input: str  # the topic's name
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -138,19 +137,22 @@ class App(faust.App):
 class Mount:
     """The stage on Faust: `run` until something fails, `hand_over` when told to stop."""
 
-    def __init__(self, settings: IndicatorsSettings, group: str, market: str, stage: Stage) -> None:
-        self._settings, self._market, self._stage = settings, market, stage
+    def __init__(self, settings: IndicatorsSettings, group: str, topic: str, stage: Stage) -> None:
+        """topic: the name of what the stage reads."""
+        self._settings, self._topic, self._stage = settings, topic, stage
         self._failure: asyncio.Future = asyncio.get_running_loop().create_future()
         self._committed: dict[TP, int] = {}
         self._missed: dict[int, tuple[int, int]] = {}  # by partition: the offset behind the last hole, and how often it was met
         self._works: set[asyncio.Task] = set()
         self._starting: asyncio.Task | None = None
         self.app = app = new_app(settings, group)
-        app.stage, app.market = stage, market
-        self._table = app.Table("states", key_type=bytes, value_type=bytes, partitions=MARKET.partitions, on_recover=self._recovered)
+        app.stage, app.input = stage, topic
+        self._table = app.Table(
+            "states", key_type=bytes, value_type=bytes, partitions=stage.input.topic.partitions, on_recover=self._recovered
+        )
         raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
-        topic = app.topic(market, acks=False, allow_empty=True, **raw)
-        app.agent(topic, name="indicators")(self._read)
+        read = app.topic(topic, acks=False, allow_empty=True, **raw)
+        app.agent(read, name=group)(self._read)
         app.on_rebalance_complete.connect(self._hold_flow)
         app.on_partitions_revoked.connect(self._revoked)
 
@@ -190,7 +192,9 @@ class Mount:
         for event in events:
             message = event.message
             if message.generation_id == generation:
-                records[message.partition].append(Record(message.offset, message.key, message.value))
+                records[message.partition].append(
+                    Record(message.offset, message.key, message.value, round(message.timestamp * 1000) * 1000)
+                )
         missed = {}
         for partition, run in records.items():
             behind = await self._stage.take(partition, run)
@@ -203,7 +207,7 @@ class Mount:
         """Read on from the positions. missed: by partition, the first offset behind a hole."""
         consumer = self.app.consumer
         consumer.stop_flow()
-        starts = await consumer.earliest_offsets(*(TP(self._market, partition) for partition in missed))
+        starts = await consumer.earliest_offsets(*(TP(self._topic, partition) for partition in missed))
         positions = self._stage.positions
         for tp, start in starts.items():
             if start > positions.get(tp.partition, start):
@@ -232,7 +236,7 @@ class Mount:
 
     async def _open(self) -> None:
         consumer, saved = self.app.consumer, self._table.data.snapshots
-        owned = [tp for tp in consumer.assignment() if tp.topic == self._market]
+        owned = [tp for tp in consumer.assignment() if tp.topic == self._topic]
         starts = {tp.partition: start for tp, start in (await consumer.earliest_offsets(*owned)).items()} if owned else {}
         try:
             await self._stage.open(starts, saved)
@@ -240,7 +244,7 @@ class Mount:
             raise ConfigError(f"{error}; another GROUP starts there") from error
         saved.clear()
         self._committed.clear()  # another owner may have committed since
-        log.info("partitions_opened", partitions=",".join(map(str, sorted(starts))) or "none")
+        log.info("partitions_opened", topic=self._stage.input.topic.name, partitions=",".join(map(str, sorted(starts))) or "none")
 
     async def _revoked(self, _app: faust.App, _revoked: set[TP], **_given: object) -> None:
         """A rebalance begins: store what was taken, so that whoever is next repeats nothing. A slow broker makes it repeat."""
@@ -270,7 +274,7 @@ class Mount:
     async def _store(self) -> None:
         """Store what was taken, then commit: also what an earlier commit, in the middle of a rebalance, did not bring home."""
         await self._stage.store()
-        stored = {TP(self._market, partition): at for partition, at in self._stage.stored.items()}
+        stored = {TP(self._topic, partition): at for partition, at in self._stage.stored.items()}
         owned = self.app.consumer.assignment() if stored else ()
         due = {tp: at for tp, at in stored.items() if tp in owned and self._committed.get(tp) != at}
         if due and await self.app.consumer._commit(due):
@@ -280,7 +284,9 @@ class Mount:
         if self.app.rebalancing:
             return  # nothing is owned until it ends, and aiokafka asserts that it is
         for partition, position in self._stage.positions.items():
-            end = self.app.consumer.highwater(TP(self._market, partition))
+            end = None
+            with contextlib.suppress(AssertionError):
+                end = self.app.consumer.highwater(TP(self._topic, partition))
             if end is not None:
                 self._stage.measures.lagged(partition, max(0, end - position))
 

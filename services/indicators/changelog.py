@@ -13,7 +13,6 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from msgspec import Struct
 
 from runtime.kafka import wait_for_broker
-from schemas.topics import MARKET
 
 ROW_KEY = b"partition"  # no instrument: they all have a colon
 
@@ -32,7 +31,7 @@ class Row(Struct):
     """How far a partition was taken when its snapshots were written."""
 
     next_offset: int
-    stamps: dict[str, int]  # by instrument: the next offset that its snapshot was written with
+    stamps: dict[str, int]  # by key: the next offset that its snapshot was written with
 
 
 class _Stamp(Struct):
@@ -62,16 +61,16 @@ def resume_at(row: Row | None, stamps: Mapping[str, int], start: int) -> int:
     """
     if row is None:
         return start
-    behind = [stamps.get(instrument, start) for instrument, stamp in row.stamps.items() if stamps.get(instrument, start) < stamp]
+    behind = [stamps.get(key, start) for key, stamp in row.stamps.items() if stamps.get(key, start) < stamp]
     return min([row.next_offset, *behind])
 
 
-async def ensure_changelog(bootstrap: str, group: str, replication: int) -> str:
+async def ensure_changelog(bootstrap: str, group: str, partitions: int, replication: int) -> str:
     """Make the group's changelog if it is missing, and return its name, which is Faust's choice."""
     name = f"{group}-states-changelog"
     admin = await wait_for_broker(bootstrap)
     try:
-        answer = await admin.create_topics([NewTopic(name, MARKET.partitions, replication, topic_configs=TOPIC_CONFIG)])
+        answer = await admin.create_topics([NewTopic(name, partitions, replication, topic_configs=TOPIC_CONFIG)])
         code = answer.topic_errors[0][1]
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise KafkaError(f"topic {name} was not created: {for_code(code).__name__}")

@@ -1,4 +1,4 @@
-"""The stage around the core's Worker: what is taken, sent, stored and may be committed, and in which order.
+"""The stage around a worker of the core: what is taken, sent, stored and may be committed, and in which order.
 
 Nothing twice, nothing missing: outputs are acknowledged before the snapshots that contain them are sent, those before
 the input's offset is committed. The position in each partition follows from the states and never from the commit,
@@ -7,27 +7,31 @@ which only others read: a record before it is a repeat, a record behind it means
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from core.worker import Output, Worker
+from core.accounts.worker import AccountWorker
+from core.keyed import Output
+from core.worker import Worker
 from runtime import log as logs
 from schemas.codec import encode, shown
 from schemas.deadletters import RAW_LIMIT_BYTES, DeadLetter
 from schemas.instruments import labels
-from schemas.topics import DEADLETTERS, MARKET
+from schemas.topics import DEADLETTERS, MARKET, SIGNALS, Topic
 from services.indicators.changelog import ROW_KEY, Row, encode_row, resume_at, row_of, stamp_of
 from services.indicators.measures import Measures
 
 log = logs.get()
+KEY_LIMIT = 256  # bytes
 
 
 class Record(NamedTuple):
-    """A record of `market`, as the Worker wants it."""
+    """A record, as a worker wants it."""
 
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp_us: int = 0
 
 
 class Producer(Protocol):
@@ -64,11 +68,14 @@ class Sent:
 class Stage:
     """The partitions that this process owns."""
 
-    def __init__(self, worker: Worker, producer: Producer, prefix: str, changelog: str, measures: Measures) -> None:
+    def __init__(
+        self, input: "Input", worker: Worker | AccountWorker, producer: Producer, prefix: str, changelog: str, measures: Measures
+    ) -> None:
+        self.input = input
         self._worker, self._producer, self._prefix, self._changelog, self.measures = worker, producer, prefix, changelog, measures
         self._next: dict[int, int] = {}  # by partition whose states are held: the next offset to take
         self.stored: dict[int, int] = {}  # by partition: the next offset of the row last written, which may be committed
-        self._stamps: dict[int, dict[str, int]] = {}  # by partition and instrument: stamp of the newest snapshot
+        self._stamps: dict[int, dict[str, int]] = {}  # by partition and key: stamp of the newest snapshot
         self.written: dict[int, int] = {}  # by partition: the last offset of the changelog that this worker wrote
         self._open: frozenset[int] = frozenset()
         self._sent = Sent()
@@ -101,7 +108,7 @@ class Stage:
             batch = self._worker.take(partition, good)
             letters = batch.deadletters
             if len(good) < len(fresh):
-                letters = [*letters, *(letter(partition, record) for record in fresh if not self._keyed(record))]
+                letters = [*letters, *(letter(self.input, partition, record) for record in fresh if not self._keyed(record))]
             await self._send([*batch.outputs, *map(dead, letters)], began)
             self._whole = True
             self.measures.took(repeats, batch, letters, time.perf_counter() - began)
@@ -134,12 +141,12 @@ class Stage:
     def _saves(self, partition: int) -> Iterable[tuple[int, str, bytes]]:
         """Return what the changelog gets of a partition: the snapshots of what changed, and the row."""
         stamps = self._stamps[partition]
-        for instrument in self._worker.dirty.pop(partition, ()):
+        for name in self._worker.dirty.pop(partition, ()):
             began = time.perf_counter()
-            snapshot = self._worker.snapshot(instrument)
-            stamps[instrument] = self._worker.engines[instrument.encode()].next_offset
-            self.measures.stored(instrument, len(snapshot), time.perf_counter() - began)
-            yield partition, instrument, snapshot
+            snapshot = self._worker.snapshot(name)
+            stamps[name] = self._worker.engines[name.encode()].next_offset
+            self.measures.stored(name, len(snapshot), time.perf_counter() - began)
+            yield partition, name, snapshot
         yield partition, ROW_KEY.decode(), encode_row(Row(self._next[partition], stamps))
 
     async def checkpoint(self) -> None:
@@ -195,16 +202,16 @@ class Stage:
         self._next[partition] = offset
 
     def _forget(self, partition: int) -> None:
-        instruments = self._stamps.pop(partition, {}).keys() | self._worker.dirty.pop(partition, set())
+        keys = self._stamps.pop(partition, {}).keys() | self._worker.dirty.pop(partition, set())
         began = time.perf_counter()
-        self._worker.forget(instruments)
+        self._worker.forget(keys)
         self._next.pop(partition)
         self.stored.pop(partition, None)
         self.written.pop(partition, None)
-        self.measures.forgot(partition, instruments, time.perf_counter() - began)
+        self.measures.forgot(partition, keys, time.perf_counter() - began)
 
     def _keyed(self, record: Record) -> bool:
-        return record.key in self._worker.engines or is_instrument(record.key)
+        return record.key in self._worker.engines or self.input.is_key(record.key)
 
 
 def is_instrument(key: bytes | None) -> bool:
@@ -216,10 +223,27 @@ def is_instrument(key: bytes | None) -> bool:
     return True
 
 
-def letter(partition: int, record: Record) -> DeadLetter:
-    """Return the dead letter of a record whose key is no instrument."""
+def is_account(key: bytes | None) -> bool:
+    """Return whether a record's key may name an account."""
+    return key is not None and 0 < len(key) <= KEY_LIMIT and key.isascii()
+
+
+class Input(NamedTuple):
+    """What a stage reads."""
+
+    topic: Topic
+    is_key: Callable[[bytes | None], bool]
+    expected: str  # of a key, in words
+
+
+INSTRUMENTS = Input(MARKET, is_instrument, "an instrument, as binance:BTC-USDT")
+ACCOUNTS = Input(SIGNALS, is_account, "an account's name")
+
+
+def letter(input: Input, partition: int, record: Record) -> DeadLetter:
+    """Return the dead letter of a record whose key names no state."""
     key, raw = shown(record.key), (record.value or b"")[:RAW_LIMIT_BYTES]
-    return DeadLetter(MARKET.name, partition, record.offset, "invalid_key", "key", "an instrument, as binance:BTC-USDT", key, raw, key)
+    return DeadLetter(input.topic.name, partition, record.offset, "invalid_key", "key", input.expected, key, raw, key)
 
 
 def dead(message: DeadLetter) -> Output:

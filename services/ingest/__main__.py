@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,11 @@ import typer
 
 from runtime import commands
 from runtime.files import UNREADABLE
-from services.ingest.decode import BadLine, Decoding
+from services.ingest.decode import Decoding, Problem
 from services.ingest.venues import VENUES
-from services.ingest.venues.events import FrameError
 
 ANSWER_NO, BAD_INPUT = 1, 2
+WRONG_LIMIT_LINES = 20  # bad ones at a file's beginning, and nothing good: it is no recording of that venue
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=False)
 
 
@@ -35,15 +36,15 @@ def decode(
 ) -> None:
     """Write the market messages of recorded frames to stdout, as JSON lines in wire order.
 
-    Exit code 1 if frames were refused, each with a line on stderr; 2 if a file cannot be read.
+    Exit code 1 if frames were refused or a book broke, each with a line on stderr; 2 if a file cannot be read, or is not of that venue.
     """
     if venue not in VENUES:
         _bad(f"decode: --venue is {venue!r}, expected one of {', '.join(VENUES)}")
     decoding, encode, out, refused = Decoding(VENUES[venue](), books), msgspec.json.Encoder().encode, sys.stdout.buffer, 0
     try:
         for path in files:
-            for message in _opened(decoding, path):
-                if isinstance(message, FrameError | BadLine):
+            for message in _plausible(_opened(decoding, path), path, venue):
+                if isinstance(message, Problem):
                     refused += 1
                     print(f"{type(message).__name__}: {message}", file=sys.stderr)
                 else:
@@ -54,7 +55,24 @@ def decode(
     raise typer.Exit(ANSWER_NO if refused else 0)
 
 
-def _opened(decoding: Decoding, path: Path):
+def _plausible(messages: Iterator, path: Path, venue: str) -> Iterator:
+    """Yield what a file holds, unless it begins with so many bad lines that it is another venue's, or nobody's."""
+    bad: list[Problem] = []
+    for message in messages:
+        if not isinstance(message, Problem):
+            yield from bad
+            yield message
+            break
+        bad.append(message)
+        if len(bad) == WRONG_LIMIT_LINES:
+            found = f"nothing good before {len(bad)} bad lines, of which the first is: {bad[0]}"
+            _bad(f"decode: {path}: expected recorded frames of {venue}, found {found}")
+    else:
+        yield from bad
+    yield from messages
+
+
+def _opened(decoding: Decoding, path: Path) -> Iterator:
     try:
         yield from decoding.file(path)
     except BrokenPipeError:

@@ -21,35 +21,44 @@ Break = Literal["", "sequence", "crossed"]
 
 
 class Side:
-    """One side of a book. Prices are kept negated for bids, so that the best is always the first."""
+    """One side of a book: sign -1 for bids, 1 for asks.
+
+    Keys are prices, negated for asks, in order: the best is the last, so that a change near the market moves few of them.
+    """
 
     __slots__ = ("_keys", "_sign", "_sizes")
 
     def __init__(self, sign: int, levels: list[Level] = ()) -> None:
-        self._sign = sign
-        self._sizes = {sign * price: size for price, size in levels if size}
-        self._keys = sorted(self._sizes)
+        self._sign = -sign
+        self._sizes = {price: size for price, size in levels if size}
+        self._keys = sorted(self._sign * price for price in self._sizes)
 
     def change(self, levels: list[Level]) -> None:
         sizes, keys, sign = self._sizes, self._keys, self._sign
         for price, size in levels:
-            key = sign * price
             if size:
-                if key not in sizes:
-                    insort(keys, key)
-                sizes[key] = size
-            elif key in sizes:
-                del sizes[key]
-                del keys[bisect_left(keys, key)]
-        while len(keys) > LEVELS_LIMIT:
-            del sizes[keys.pop()]
+                if price not in sizes:
+                    insort(keys, sign * price)
+                sizes[price] = size
+            elif price in sizes:
+                del sizes[price]
+                del keys[bisect_left(keys, sign * price)]
+        if len(keys) > LEVELS_LIMIT:
+            self._shorten()
 
     def best(self) -> float | None:
-        return self._sign * self._keys[0] if self._keys else None
+        return self._sign * self._keys[-1] if self._keys else None
 
     def top(self, levels: int) -> list[Level]:
         sizes, sign = self._sizes, self._sign
-        return [(sign * key, sizes[key]) for key in self._keys[:levels]]
+        return [(price := sign * key, sizes[price]) for key in self._keys[: -levels - 1 : -1]]
+
+    def _shorten(self) -> None:
+        """Forget the levels that lie deepest."""
+        keys, excess = self._keys, len(self._keys) - LEVELS_LIMIT
+        for key in keys[:excess]:
+            del self._sizes[self._sign * key]
+        del keys[:excess]
 
 
 class OrderBook:
@@ -60,6 +69,7 @@ class OrderBook:
         self._waiting: deque[Diff] = deque(maxlen=WAITING_LIMIT_DIFFS)
         self._first = False  # the next diff applied is the first behind the snapshot
         self.last_id: int | None = None  # None while there is no book
+        self.broke = (0, 0)  # at the last break: the update id that was expected, and the one that was found
         self.event_us = self.received_us = 0
         self.bids, self.asks = Side(-1), Side(1)
 
@@ -79,11 +89,13 @@ class OrderBook:
         if diff.last_id < self.last_id or (diff.last_id == self.last_id and not (self._first and self._chained)):
             return False, ""  # a repeat, or older than the snapshot
         if not self._follows(diff):
+            self.broke = (self.last_id, diff.previous_id or 0) if self._chained else (self.last_id + 1, diff.first_id)
             self.lose()
             self._waiting.append(diff)
             return False, "sequence"
         self._apply(diff)
         if self._crossed():
+            self.broke = (diff.last_id + 1, diff.last_id)
             self.lose()
             return False, "crossed"
         return True, ""

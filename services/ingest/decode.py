@@ -9,7 +9,12 @@ from services.ingest.frames import BadLine, read
 from services.ingest.venues.binance import Binance
 from services.ingest.venues.events import Diff, Event, FrameError, Snapshot
 
-Problem = FrameError | BadLine
+
+class BookBreak(ValueError):
+    """A change that does not follow: the instrument has no book until the next snapshot."""
+
+
+Problem = FrameError | BadLine | BookBreak
 
 
 class Decoding:
@@ -38,10 +43,10 @@ class Decoding:
             except ValueError as error:
                 yield BadLine(f"{path}: expected {error}, was {recorded.symbol!r}; the snapshot is skipped")
                 continue
-            yield from self._messages(events)
-        yield from self._messages(self._venue.flush())
+            yield from self._messages(events, path)
+        yield from self._messages(self._venue.flush(), path)
 
-    def _messages(self, events: Iterable[Event]) -> Iterator[Trades | Quotes | Book]:
+    def _messages(self, events: Iterable[Event], path: Path) -> Iterator[Trades | Quotes | Book | BookBreak]:
         for event in events:
             if isinstance(event, Trades | Quotes):
                 yield event
@@ -49,6 +54,15 @@ class Decoding:
                 book = self._books.get(event.instrument)
                 if book is None:
                     book = self._books[event.instrument] = OrderBook(self._venue.previous_ids)
-                changed, _ = book.take(event) if isinstance(event, Diff) else book.start(event)
+                changed, why = book.take(event) if isinstance(event, Diff) else book.start(event)
+                if why:
+                    yield broken(path, event.instrument, book, why)
                 if changed:
                     yield Book(event.instrument, book.event_us, book.received_us, *book.top())
+
+
+def broken(path: Path, instrument: str, book: OrderBook, why: str) -> BookBreak:
+    """Return a break with its place."""
+    expected, found = book.broke
+    what = f"expected update id {expected}, found {found}" if why == "sequence" else f"expected bids below asks, was crossed at id {found}"
+    return BookBreak(f"{path}: {instrument}: {what}; no book until the next snapshot")

@@ -32,6 +32,7 @@ SILENT_SECONDS = 120.0  # pongs but no frame: the venue has forgotten us
 STEADY_SECONDS = 5.0  # a connection that brought something and lived so long was a good one: the next is tried soon
 AGE_LIMIT_SECONDS = 23.5 * 3600  # the venue ends a connection after 24 hours
 OVERLAP_TICKS = 2  # seconds in which both connections are open: what was on its way arrives
+TIME_SECONDS = 2.0  # for the venue to say its time, while the new connection has not been asked for anything
 PAUSE_LIMIT_SECONDS = 30.0  # of not reading while the broker is slow; venues end such a connection themselves
 
 
@@ -54,16 +55,19 @@ class Feed:
         self._publisher, self._connector, self._clock = outside.publisher, outside.connector, outside.clock
         self._meters = Meters(venue.name, outside.metrics)
         self._market, self._books, self._deadletters = map(outside.topic, (MARKET, BOOKS, DEADLETTERS))
-        self._backoff, self._failures = Backoff(outside.chance), Backoff(outside.chance)
+        self._backoff, self._failures, self._succession = Backoff(outside.chance), Backoff(outside.chance), Backoff(outside.chance)
         self._wanted: asyncio.Queue[str] = asyncio.Queue()  # instruments whose book needs a snapshot; each is in it once at most
         self._asked: set[str] = set()
         self._socket: Socket | None = None
         self._successor: asyncio.Task[Socket] | None = None
+        self._succeed_us = 0  # when the next successor is tried; 0 unless one has failed
         self._ending = ""  # why we closed the connection ourselves
         self._live = False
         self._refused = False
         self._overlap_ticks = 0
         self._connected_us = self._frame_us = self._heard_us = 0
+        self._known_clock = self._venue.clock  # as the last connection that showed one left it
+        self._seed = (0, 0)  # what this connection's clock was before any message; nothing has come up to there
         self._pinged_us = 0  # when the ping was sent that is not answered yet; 0 if there is none
         self.proven_us = 0  # the venue's clock up to which everything has come; 0 while not connected
         for lane in lanes.values():
@@ -92,6 +96,8 @@ class Feed:
 
     async def _session(self) -> str:
         """Connect and read until the end; returns its reason."""
+        if self._venue.clock.known():
+            self._known_clock = self._venue.clock
         self._venue.connected()
         self._ending, self._live = "", False
         try:
@@ -119,16 +125,32 @@ class Feed:
         socket = await self._connector.connect(self.link.url)
         streams = self.link.streams
         try:
+            if self._socket is None:  # a successor goes by the clock of the connection that still delivers
+                await self._set_clock()
             for number, start in enumerate(range(0, len(streams), SUBSCRIBE_STREAMS), 1):
                 await socket.send(self._venue.subscribe(streams[start : start + SUBSCRIBE_STREAMS], number))
         except BaseException:
             await socket.close()
             raise
         self._connected_us = self._frame_us = self._heard_us = self._clock.now_us()
+        self._succeed_us = 0
+        self._succession.reset()
         self._meters.began()
         log.info("feed_connected", venue=self._venue.name, channel=self.link.channel, streams=len(streams))
         self._refused = False
         return socket
+
+    async def _set_clock(self) -> None:
+        """Give the connection's clock a time, against which a wild first message is refused: by REST, else by the last connection."""
+        clock = self._venue.clock
+        try:
+            async with asyncio.timeout(TIME_SECONDS):
+                clock.sent_us = await self._rest.time_us()
+            clock.seen_us = self._clock.now_us()
+        except (RestFailed, TimeoutError) as error:
+            clock.sent_us, clock.seen_us = self._known_clock.sent_us, self._known_clock.seen_us
+            log.info("venue_time_missed", venue=self._venue.name, error=str(error) or "no answer", known=clock.known())
+        self._seed = (clock.sent_us, clock.seen_us)
 
     async def _read(self) -> str:
         """Read until LinkLost."""
@@ -163,7 +185,7 @@ class Feed:
             self._dead_letter(error, received_us)
             return
         clock = self._venue.clock
-        if clock.sent_us > self.proven_us:
+        if clock.sent_us > self.proven_us and (clock.sent_us, clock.seen_us) != self._seed:
             if not self._live:
                 self._now_live(received_us)
             self.proven_us = clock.sent_us
@@ -198,6 +220,10 @@ class Feed:
             self._put_books(lane, received_us)
         elif kind is OffTape:
             lane.off_tape(event.id)
+        elif event.anew:
+            self._put(lane, lane.anew(self._venue.clock.now(received_us), received_us))
+        else:
+            self._meters.repeated()
 
     def _put(self, lane: Lane, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -262,7 +288,9 @@ class Feed:
         try:
             self._socket = await successor
         except LinkLost as lost:
-            log.warning("feed_successor_failed", venue=self._venue.name, error=str(lost), action="retry")
+            if not self._succeed_us:
+                log.warning("feed_successor_failed", venue=self._venue.name, channel=self.link.channel, error=str(lost), action="retry")
+            self._succeed_us = self._clock.now_us() + int(self._succession.next_seconds() * 1e6)
             return
         await old.close()
         self._meters.reconnected("swap")
@@ -294,7 +322,7 @@ class Feed:
                 return  # the reader finds out
         if self._successor is not None:
             self._overlap_ticks += self._successor.done()
-        elif (now_us - self._connected_us) / 1e6 > AGE_LIMIT_SECONDS:
+        elif (now_us - self._connected_us) / 1e6 > AGE_LIMIT_SECONDS and now_us >= self._succeed_us:
             self._successor = asyncio.ensure_future(self._connected())
 
     def _prove(self, pinged_us: int) -> None:

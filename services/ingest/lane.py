@@ -24,6 +24,8 @@ class Resume(NamedTuple):
 
     last_us: int = 0  # 0 if it is not there
     last_id: int = -1  # of a trade; -1 if none was found
+    removed: bool = False  # the last message is a gap `removed` that lasts
+    beyond: bool = False  # it was not found, and the topic goes further back than was looked
 
 
 class Lane:
@@ -74,6 +76,10 @@ class Lane:
         self._moved(run.event_us[0])
         return [run]
 
+    def anew(self, clock_us: int, received_us: int) -> list[Message]:
+        """The update ids have begun anew: what was dropped for a repeat since the last quote was none. Return the gap."""
+        return [Gap(self.instrument, "quotes", min(self._quote_us, clock_us), clock_us, received_us, "sequence")]
+
     def heartbeat(self, clock_us: int, received_us: int) -> list[Message]:
         """Return a heartbeat two seconds behind the venue's clock, if it says anything new."""
         at_us = clock_us - HEARTBEAT_MARGIN_US
@@ -112,11 +118,15 @@ class Lane:
         return [Gap(self.instrument, channel, gap.from_us, max(gap.from_us, clock_us), received_us, gap.reason)]
 
     def _restarted(self, channel: Channel, clock_us: int, received_us: int) -> list[Message]:
-        """Return the gap since the last run of ingest. What comes over other connections is missing until they deliver too."""
+        """Return the gap since the last run of ingest. What comes over other connections is missing until they deliver too.
+
+        One that may stand further back was said to be removed or disconnected, by a gap that lasts: an instant of restart ends it.
+        """
         self._restarting.discard(channel)
-        last_us = self._resume.last_us
-        if not last_us:
+        last_us = self._resume.last_us or (clock_us if self._resume.beyond else 0)
+        if not self._resume.last_us:
             self._moved(clock_us)
+        if not last_us:
             return []
         found: list[Message] = [Gap(self.instrument, channel, last_us, max(last_us, clock_us), received_us, "restart")]
         for other in sorted(self._restarting):

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from runtime.metrics import Metrics
+from schemas.deadletters import REASONS
 from schemas.instruments import labels
 from schemas.market import Gap
 
@@ -18,6 +19,8 @@ class Meters:
         self._repeats = metrics.stream_duplicates_total.labels(stage=STAGE, topic="market")
         metrics.ingest_backfilled_trades_total.labels(exchange=exchange)  # 0: nothing fetches them yet
         self._decode_errors = metrics.stream_decode_errors_total.labels(stage=STAGE, topic="market")
+        for reason in REASONS:
+            metrics.stream_dead_letters_total.labels(stage=STAGE, topic="market", reason=reason)
         self._counts: Counter[tuple[str, str]] = Counter()  # since the last flush, by instrument and channel
         self._seen_us: dict[str, int] = {}
         self._refusals = 0
@@ -48,7 +51,7 @@ class Meters:
             self._missed.inc(gap.missed)
 
     def repeated(self) -> None:
-        """Count a trade that had come before."""
+        """Count a trade or a quote that had come before."""
         self._repeats.inc()
 
     def reconnected(self, reason: str) -> None:

@@ -104,7 +104,7 @@ class Publisher:
         self._idle.set()
         self._failure: BaseException | None = None
         self.pending_rows = 0  # put and not yet given to the producer
-        self._on_way = 0
+        self.on_way = 0  # records given to the producer and not yet acknowledged
 
     def put(self, topic: str, key: str, message: Struct) -> None:
         """Queue a message behind those of its key; it is the publisher's from now on, and its columns may grow.
@@ -151,7 +151,7 @@ class Publisher:
 
     async def drained(self) -> None:
         """Wait until the broker has acknowledged everything."""
-        while self.pending_rows or self._on_way:
+        while self.pending_rows or self.on_way:
             self._idle.clear()
             await self._idle.wait()
 
@@ -176,7 +176,7 @@ class Publisher:
 
     async def _record(self, outbox: Outbox, batch: Batch) -> None:
         outbox.unacknowledged += 1
-        self._on_way += 1
+        self.on_way += 1
         sent = asyncio.ensure_future(
             await self._producer.send(outbox.topic, outbox.key, encode(batch.messages), batch.received_us or self._now_us())
         )
@@ -187,7 +187,7 @@ class Publisher:
 
     def _acknowledged(self, outbox: Outbox, batch: Batch, sent: asyncio.Future) -> None:
         outbox.unacknowledged -= 1
-        self._on_way -= 1
+        self.on_way -= 1
         if sent.cancelled() or sent.exception():
             self._failure = sent.exception() if not sent.cancelled() else asyncio.CancelledError()
             self._wake.set()
@@ -198,5 +198,5 @@ class Publisher:
             self._latency.observe(max(0.0, (self._now_us() - batch.received_us) / 1e6))
         if outbox.batches and not outbox.unacknowledged:
             self._send(outbox)
-        if not self.pending_rows and not self._on_way:
+        if not self.pending_rows and not self.on_way:
             self._idle.set()

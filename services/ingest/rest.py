@@ -1,15 +1,17 @@
 """REST calls to a venue: a token bucket below the venue's own limit, timed, and the products it lists, kept for a while."""
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runtime import log as logs
 from runtime.metrics import Metrics
+from schemas.market import Micros
 from services.ingest.transport import Clock, Connector, RestFailed
-from services.ingest.venues.binance import Binance
+from services.ingest.venues.binance import Binance, micros
 
 log = logs.get()
 LIMIT_SHARE = 0.5  # of the venue's request weight a minute: other programs of this address need some too
+TIME_WEIGHT = 1  # of all Binance's venues
 BODY_TEXT = 80
 AGAIN_SECONDS = 30.0  # a venue that did not say what it lists is not asked again for so long: each try may take ten
 
@@ -50,6 +52,14 @@ class Rest:
     async def info(self) -> bytes:
         return await self._get("exchangeInfo", self._venue.info_path(), self._venue.info_weight)
 
+    async def time_us(self) -> int:
+        """Return the venue's clock, microseconds since 1970 UTC, as of some moment of the call. Raises RestFailed."""
+        body = await self._get("time", f"{self._venue.rest_path}/time", TIME_WEIGHT)
+        try:
+            return micros(msgspec.json.decode(body, type=_Time).at)
+        except msgspec.MsgspecError as error:
+            raise RestFailed(f"time: {error}, was {body[:BODY_TEXT]!r}") from error
+
     async def _get(self, endpoint: str, path: str, weight: int) -> bytes:
         exchange = self._venue.name
         await self._bucket.take(weight)
@@ -61,6 +71,10 @@ class Rest:
         finally:
             seconds = (self._clock.now_us() - started_us) / 1e6
             self._metrics.trader_api_latency_seconds.labels(exchange=exchange, endpoint=endpoint).observe(seconds)
+
+
+class _Time(Struct):
+    at: Micros = field(name="serverTime")
 
 
 class _Product(Struct):

@@ -1,9 +1,9 @@
-"""`python -m services.sink prometheus|influx`: one process and one consumer group for each sink."""
+"""`python -m services.sink prometheus|influx|archive`: one process and one consumer group for each sink."""
 
 import typer
 
 from runtime import commands
-from runtime.config import SinkInfluxSettings, SinkPrometheusSettings, load_or_exit
+from runtime.config import SinkArchiveSettings, SinkInfluxSettings, SinkPrometheusSettings, load_or_exit
 from runtime.kafka import KafkaBus
 from runtime.metrics import SINK, Metrics
 from runtime.service import run
@@ -34,7 +34,17 @@ def influx() -> None:
     raise SystemExit(run(sink.main, settings, metrics))
 
 
-def bus_of(settings: SinkPrometheusSettings | SinkInfluxSettings) -> KafkaBus:
+@app.command()
+def archive() -> None:
+    """Keep every topic as files in ARCHIVE_DIR, for replays."""
+    from services.sink.archive import ArchiveSink
+
+    settings = load_or_exit(SinkArchiveSettings)
+    metrics = Metrics(SINK)
+    raise SystemExit(run(ArchiveSink(settings, metrics, bus_of(settings)).main, settings, metrics))
+
+
+def bus_of(settings: SinkPrometheusSettings | SinkInfluxSettings | SinkArchiveSettings) -> KafkaBus:
     return KafkaBus(settings.kafka_bootstrap_servers, settings.topic_prefix, settings.topic_replication)
 
 

@@ -1,4 +1,4 @@
-"""Sink to InfluxDB: closed and forming candles, transitions, trades and book snapshots, in the five buckets.
+"""Sink to InfluxDB: candles, transitions, trades, book snapshots, what accounts did and what trials gave, in the five buckets.
 
 The partitions are divided among at least four writer slots by their number, so that the order of each instrument holds. A slot
 writes, then commits: after a crash points are written again, which changes nothing. A rebalance lets go of all that is not
@@ -18,19 +18,22 @@ from runtime.metrics import Metrics
 from runtime.service import Life
 from schemas.codec import Place
 from schemas.market import Trades
-from schemas.topics import BARS, BOOKS, MARKET, SIGNALS, TOPICS
+from schemas.topics import BACKTESTS, BARS, BOOKS, MARKET, SIGNALS, TOPICS, TRADING, WEBHOOKS
 from services.sink import notes
 from services.sink.intake import Intake
 from services.sink.lag import Lags, watch_lag
-from services.sink.lines import Buckets, Lines, Ordinals
+from services.sink.lines import Lines, Ordinals
+from services.sink.points import Buckets
+from services.sink.reading import read
 from services.sink.store import Away, Store
 from services.sink.writer import BACKOFF_SECONDS, LINGER_SECONDS, SINK, Batch, Outage, Writer
 
 log = logs.get()
 STAGE = "sink_influx"
-READ = (MARKET, BOOKS, BARS, SIGNALS)
-POLL_SECONDS = 0.1
+READ = (MARKET, BOOKS, BARS, SIGNALS, TRADING, BACKTESTS, WEBHOOKS)
+READ_OF_RUN = (BARS, SIGNALS, TRADING, BACKTESTS)  # the others' points have no place in the bucket of backtests
 POLL_RECORDS = 100  # of at most 1,000 rows: what a full writer may still be given
+REJOIN_SECONDS = 5.0  # for a member to come back to its group once it has let go
 EVERY_BUCKET = "*"  # at the start, when none has been asked for
 DAY_US = 86_400_000_000
 
@@ -52,14 +55,16 @@ class InfluxSink:
         self.backoff_seconds, self.linger_seconds = backoff_seconds, linger_seconds
         self.group = settings.topic_prefix + settings.group  # this stack's own, as its topics
         self.buckets = Buckets(signal=settings.influxdb_bucket)
-        self.lines = Lines(self.buckets, settings.market_exchange)
+        self.lines = Lines(self.buckets, settings.market_exchange, settings.run_id)
+        self.topics = READ_OF_RUN if settings.run_id else READ
         self.writers: list[Writer] = []
         self.positions: dict[Partition, int] = {}
         self.ordinals: dict[Partition, Ordinals] = {}
         self.paused: set[int] = set()
+        self._landing_seconds = 2 * settings.influxdb_timeout_seconds  # of a request under way: to connect, then to be answered
         self.lags = Lags(metrics, STAGE, now_us)
         self._market = bus.name(MARKET)
-        self._topics = {bus.name(topic): topic for topic in READ}
+        self._topics = {bus.name(topic): topic for topic in self.topics}
         self._rebalances = metrics.stream_rebalances_total.labels(stage=STAGE)
         self._latency = metrics.stream_end_to_end_latency_seconds.labels(stage=STAGE)
         self._processing = metrics.stream_processing_seconds.labels(stage=STAGE, agent="influx")
@@ -70,20 +75,27 @@ class InfluxSink:
     async def main(self, life: Life) -> None:
         await life.unless_stopping(self.bus.ready(TOPICS))
         producer = await life.unless_stopping(self.bus.producer(self.group))
-        self.intake = Intake(READ, self.bus.name, self.metrics, STAGE, producer)
+        self.intake = Intake(self.topics, self.bus.name, self.metrics, STAGE, producer)
         threads = ThreadPoolExecutor(self.settings.sink_writers, "writer")
         try:
             outage = Outage(life.problems)
             await life.unless_stopping(self._ensure_buckets(threads, outage))
             self.writers = [self._writer(threads, outage) for _ in range(self.settings.sink_writers)]
             self.consumer = await life.unless_stopping(
-                self.bus.consumer(self.group, READ, on_assigned=self.assigned, on_revoked=self.revoked)
+                self.bus.consumer(
+                    self.group,
+                    self.topics,
+                    on_assigned=self.assigned,
+                    on_revoked=self.revoked,
+                    rebalance_timeout_ms=int((self.settings.stop_seconds / 4 + self._landing_seconds + REJOIN_SECONDS) * 1000),
+                )
             )
             lag = watch_lag(self.consumer, self.metrics, self.group, lambda: self.positions, self._topics)
             tasks = [asyncio.ensure_future(work) for work in (lag, *(writer.run() for writer in self.writers))]
             try:
-                await self._read(life, tasks)
+                await read(life, self.consumer, POLL_RECORDS, self.take, self._pace, tasks, self._processing)
                 await self._drain(self.settings.stop_seconds / 2)
+                await self._land(self.settings.stop_seconds / 4)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -117,19 +129,6 @@ class InfluxSink:
             self.backoff_seconds,
             self.linger_seconds,
         )
-
-    async def _read(self, life: Life, tasks: list[asyncio.Future]) -> None:
-        while not life.stopping.is_set():
-            found = await self.consumer.poll(POLL_SECONDS, POLL_RECORDS)
-            if found:
-                started = time.perf_counter()
-                for at, records in found.items():
-                    self.take(at, records)
-                self._processing.observe(time.perf_counter() - started)
-            self._pace()
-            for task in tasks:
-                if task.done():
-                    task.result()  # a writer ends by a bug only, and that ends the service
 
     def take(self, at: Partition, records: list[Record]) -> None:
         """Make points of a partition's records and give them to its writer."""
@@ -196,11 +195,20 @@ class InfluxSink:
         self.positions.clear()
         self.lags.forget()
         self.paused.clear()  # the group's next assignment starts unpaused
+        await self._land(self._landing_seconds)
 
     async def _drain(self, limit_seconds: float) -> None:
         await asyncio.gather(*(writer.finish(limit_seconds) for writer in self.writers))
         for writer in self.writers:
             writer.abandon()
+
+    async def _land(self, limit_seconds: float) -> None:
+        """Wait for the requests under way: one that came after what the partitions' next owner writes would put old candles over new."""
+        try:
+            async with asyncio.timeout(limit_seconds):
+                await asyncio.gather(*(writer.idle() for writer in self.writers))
+        except TimeoutError:
+            log.warning("request_left", waited_seconds=limit_seconds, next="should it still arrive, it may overwrite newer candles")
 
     async def _commit(self, offsets: dict[Partition, int], texts: dict[Partition, str]) -> bool:
         return await self.consumer.commit(offsets, texts)

@@ -9,60 +9,24 @@ A point's identity comes from the input alone, so that writing a record again ch
 | ohlcv_data | open of the window | exchange, symbol, timeframe; the forming candle is written over by the next and by the bar |
 | trades_stream | event_us in ns + the id's last three digits, or an ordinal if it has none | exchange, symbol, side |
 | orderbook_snapshots | the full second at or after the book: the last book up to it | exchange, symbol |
+
+The measurements of accounts and trials are in `trading_lines`.
 """
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import NamedTuple
 
 from schemas.bars import Bar, Candle, Late
 from schemas.instruments import labels
 from schemas.market import Book, Trades
 from schemas.signals import Transition
-from services.sink import books
+from services.sink import books, trading_lines
+from services.sink.points import Buckets, Point, series, tag, text
 from services.sink.words import MINUTE_US, SIDES, TIMEFRAMES
 
 SECOND_US = 1_000_000
 VALUES = ("ofi", "cvd", "vwap", "score")  # of market_data, beside close and volume
 MARKS_LIMIT = 10_000  # points of one timeframe that a gap may mark: a week of minutes
-
-
-class Point(NamedTuple):
-    bucket: str
-    series: str  # measurement and tags
-    fields: str
-    time_ns: str
-    merges: bool = False  # it changes some fields of a point that is there, and replaces none
-
-
-class Buckets(NamedTuple):
-    """Names and days of retention; 0 keeps forever."""
-
-    signal: str = "neko_signal"
-    history: str = "market_history"
-    raw: str = "market_raw"
-    trading: str = "trading"
-    backtest: str = "backtest"
-
-    def days(self) -> dict[str, int]:
-        return {self.signal: 0, self.history: 0, self.raw: 30, self.trading: 0, self.backtest: 0}
-
-
-def tag(value: str) -> str:
-    """Return a tag's value as line protocol wants it; a backslash could swallow the comma behind it, a newline ends the line."""
-    return value.replace("\\", "/").replace("\n", " ").replace(",", r"\,").replace("=", r"\=").replace(" ", r"\ ")
-
-
-def text(value: str) -> str:
-    """Return a string field's value, quoted."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-@lru_cache(maxsize=100_000)
-def series(measurement: str, **tags: str) -> str:
-    """Return measurement and tags, in order of their names, as InfluxDB likes them best."""
-    return ",".join([measurement, *(f"{name}={tag(tags[name])}" for name in sorted(tags) if tags[name])])
+OF_RUN = ("market_data", "trade_events", "closed_trades", "portfolio", "optimization")  # what a replay's run writes
 
 
 class Ordinals:
@@ -85,22 +49,34 @@ class Ordinals:
 
 
 class Lines:
-    """Makes points of messages. market_data is written for `market_exchange` only."""
+    """Makes points of messages. market_data is written for `market_exchange` only.
 
-    def __init__(self, buckets: Buckets, market_exchange: str) -> None:
-        self.buckets, self.market_exchange = buckets, market_exchange
+    With a `run_id` all that is written goes to the bucket of backtests, with that tag, and what has no place there is left out.
+    """
+
+    def __init__(self, buckets: Buckets, market_exchange: str, run_id: str = "") -> None:
+        self.buckets, self.market_exchange, self.run_id = buckets, market_exchange, run_id
         self._makers: dict[type, Callable[[object], Iterable[Point]]] = {
             Bar: self._bar,
             Candle: self._candle,
             Late: self._late,
             Transition: self._transition,
             Book: self._book,
+            **trading_lines.makers(buckets),
         }
 
     def points(self, message: object) -> Iterable[Point]:
         """Return a message's points; trades are not among them, see `trades`."""
         maker = self._makers.get(type(message))
-        return maker(message) if maker else ()
+        points = maker(message) if maker else ()
+        return self._of_run(points) if self.run_id else points
+
+    def _of_run(self, points: Iterable[Point]) -> Iterable[Point]:
+        for point in points:
+            measurement = point.series.partition(",")[0]
+            if measurement in OF_RUN:
+                own = "" if measurement == "optimization" else f",run_id={tag(self.run_id)}"  # a trial names the run that it belongs to
+                yield point._replace(bucket=self.buckets.backtest, series=point.series + own)
 
     def trades(self, run: Trades, ordinals: Ordinals) -> list[str]:
         """Return the lines of a run of trades, all for the raw bucket."""
@@ -150,7 +126,7 @@ class Lines:
             first_us = max(late.event_us, late.since_us) // window_us * window_us
             last_us = min(late.to_us - 1, late.open_us - window_us) // window_us * window_us  # an open window is marked by its own bar
             head = self._timeframe(late.instrument, window_us)
-            for open_us in range(max(first_us, last_us - MARKS_LIMIT * window_us), last_us + 1, window_us):
+            for open_us in range(max(first_us, last_us - (MARKS_LIMIT - 1) * window_us), last_us + 1, window_us):
                 yield Point(self.buckets.history, head, "complete=false", f"{open_us}000", merges=True)
 
     def _transition(self, transition: Transition) -> Iterable[Point]:

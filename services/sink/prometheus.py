@@ -10,6 +10,7 @@ Partitions that stay over a rebalance stay on the page; those that went are take
 commit as a note: commit and totals change in one step. So after a crash the count goes on from the note over the records that
 were not committed, and is never below what was served, since it is served only when it has caught up. A group without a commit
 starts an hour back at 0. Totals of transitions stand in the messages; their note saves reading `signals` from its beginning.
+So do those of accounts, whose note says where to read from. `backtests` is small and read from its beginning each time.
 """
 
 import asyncio
@@ -25,23 +26,25 @@ from runtime.config import SinkPrometheusSettings
 from runtime.metrics import FAMILIES, LIVE, MAIN, Metrics
 from runtime.service import Life
 from schemas.instruments import labels
-from schemas.topics import BARS, BOOKS, MARKET, SIGNALS, TOPICS, Topic
+from schemas.topics import BACKTESTS, BARS, BOOKS, MARKET, SIGNALS, TOPICS, TRADING, Topic
 from services.sink import notes
 from services.sink.intake import Intake
 from services.sink.lag import watch_lag
-from services.sink.views import VIEWS, Lines, Shown
+from services.sink.pages import Lines, Shown, with_mode
+from services.sink.reading import read
+from services.sink.views import VIEWS
 
 log = logs.get()
 STAGE = "sink"
-POLL_SECONDS = 0.1
 FETCH_WAIT_MS = 10  # the broker's wait for a first record; what comes meanwhile for partitions outside the request waits as long
 POLL_RECORDS = 500  # some 50,000 rows: about 50 ms of work between two looks at the clock
 COMMIT_SECONDS = 1.0  # of records to read again after a crash
 HOUR_US = 3_600_000_000
 # How far back a partition is read for last values. A quote or book older than what is stale is not shown anyway; the last bar of
-# an hour is at most an hour old, and five minutes more when it comes late; a transition may be as old as the topic.
-BACK_SECONDS = {MARKET: 60.0, BOOKS: 60.0, BARS: 3_900.0, SIGNALS: inf}
-NOTED = (MARKET, SIGNALS)  # their views go on from the note of a commit
+# an hour is at most an hour old, and five minutes more when it comes late; a transition may be as old as the topic. An account
+# that is silent for a day is not shown.
+BACK_SECONDS = {MARKET: 60.0, BOOKS: 60.0, BARS: 3_900.0, SIGNALS: inf, TRADING: 86_400.0, BACKTESTS: inf}
+NOTED = (MARKET, SIGNALS, TRADING)  # their views go on from the note of a commit
 
 
 class Shelf:
@@ -78,6 +81,7 @@ class PrometheusSink:
         self._topics = {bus.name(topic): topic for topic in VIEWS}
         self._pages: dict[str, tuple[int, int, bytes]] = {}
         self._lagging: set[str] = set()
+        self._due, self._committing = 0.0, None  # when the next commit is, monotonic; the one under way or done, a task
         self._latency = metrics.stream_end_to_end_latency_seconds.labels(stage=STAGE)
         self._processing = metrics.stream_processing_seconds.labels(stage=STAGE, agent="prometheus")
         self._rebalances = metrics.stream_rebalances_total.labels(stage=STAGE)
@@ -101,7 +105,9 @@ class PrometheusSink:
             )
             lag = asyncio.create_task(watch_lag(self.consumer, self.metrics, self.group, self.positions, self._topics))
             try:
-                await self._read(life, lag)
+                await read(life, self.consumer, POLL_RECORDS, self.take, lambda: self._turn(life), [lag], self._processing)
+                if self._committing:
+                    await self._committing
                 await self.commit(self.consumer)
             finally:
                 lag.cancel()
@@ -109,28 +115,17 @@ class PrometheusSink:
         finally:
             await producer.stop()
 
-    async def _read(self, life: Life, lag: asyncio.Task) -> None:
-        due, committing = 0.0, None
-        while not life.stopping.is_set():
-            if lag.done():
-                lag.result()  # a bug there ends the process too
-            found = await self.consumer.poll(POLL_SECONDS, POLL_RECORDS)
-            if found:
-                started = time.perf_counter()
-                for at, records in found.items():
-                    self.take(at, records)
-                self._processing.observe(time.perf_counter() - started)
-            if self.placed and not self.restored and all(shelf.ready for shelf in self.shelves.values()):
-                self.restored = True
-                life.problems.pop("restoring", None)
-                log.info("values_restored", partitions=len(self.shelves))
-            if time.monotonic() >= due and (committing is None or committing.done()):
-                if committing:
-                    committing.result()
-                committing = asyncio.create_task(self.commit(self.consumer))  # beside the reading, which it would hold up
-                due = time.monotonic() + COMMIT_SECONDS
-        if committing:
-            await committing
+    def _turn(self, life: Life) -> None:
+        """Serve the pages once everything is restored, and commit each second."""
+        if self.placed and not self.restored and all(shelf.ready for shelf in self.shelves.values()):
+            self.restored = True
+            life.problems.pop("restoring", None)
+            log.info("values_restored", partitions=len(self.shelves))
+        if time.monotonic() >= self._due and (self._committing is None or self._committing.done()):
+            if self._committing:
+                self._committing.result()
+            self._committing = asyncio.create_task(self.commit(self.consumer))  # beside the reading, which it would hold up
+            self._due = time.monotonic() + COMMIT_SECONDS
 
     def take(self, at: Partition, records: list[Record]) -> None:
         """Bring a partition's view up to date."""
@@ -143,6 +138,8 @@ class PrometheusSink:
                 intake.repeated(record)
                 continue
             fresh = record.offset >= shelf.count_from
+            if shelf.topic is TRADING:
+                shelf.view.offset = record.offset
             for message in intake.take(record, fresh):
                 take(message, record.timestamp, fresh)
             shelf.next_offset = record.offset + 1
@@ -185,6 +182,8 @@ class PrometheusSink:
             start = min(known.offset, back) if known else hour
         elif topic is SIGNALS and known and note.whole:
             start = known.offset
+        elif topic is TRADING and known and note.whole:
+            start = view.begin(known.offset)
         return Shelf(topic, view, start, known.offset if known else start, end)
 
     def positions(self) -> dict[Partition, int]:
@@ -212,16 +211,19 @@ class PrometheusSink:
         if self.changes - changes < self.settings.batch_size and now_us - made_us < self.settings.batch_interval * 1e6:
             return text
         text = self._text(which, now_us)
+        if self.settings.mode:
+            text = with_mode(text, self.settings.mode)
         self._pages[which] = (now_us, self.changes, text)
         return text
 
     def _text(self, which: str, now_us: int) -> bytes:
         shown = Shown(which, now_us // 1000, int(self.settings.stale_seconds * 1000))
         families = [family for family in FAMILIES if family.page == which]
-        out: Lines = {family.name: [] for family in families}
+        out = Lines(family.name for family in families)
         for shelf in self.shelves.values():
             if shelf.ready:
                 shelf.view.lines(shown, out)
+        out.settle()
         parts = []
         for family in families:
             if out[family.name]:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import urllib3
 from influxdb_client import BucketRetentionRules, InfluxDBClient
+from influxdb_client.client.exceptions import InfluxDBError
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
@@ -79,5 +80,7 @@ class InfluxStore:
                 raise Refused(message) from error
             reason = {401: "access_denied", 403: "access_denied", 404: "not_found", 429: "too_many"}.get(error.status, "server_error")
             raise Away(reason, f"{error.status} {message}") from error
+        except InfluxDBError as error:  # it looked for the organisation, which a token that may only write does not see
+            raise Away("access_denied", str(error)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Away("unreachable", f"{type(error).__name__}: {error}") from error

@@ -4,51 +4,26 @@ A view takes messages (cheap: it keeps references) and writes sample lines when 
 totals stay, because a total that vanishes and returns counts wrong in `increase`, until a day has passed without a message.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
 from itertools import accumulate, compress
-from typing import NamedTuple
 
 from runtime.metrics import LIVE
 from schemas import topics
 from schemas.bars import Bar, Candle
-from schemas.instruments import labels
 from schemas.market import Book, Gap, Quotes, Trades
-from schemas.signals import Transition
+from schemas.signals import Mark, Transition
 from services.sink import books
+from services.sink.backtests import BacktestsView
 from services.sink.notes import Note
-from services.sink.words import SIDES, TIMEFRAMES
+from services.sink.pages import Lines, Shown, prefix
+from services.sink.trading import TradingView
+from services.sink.words import SIDES, TIMEFRAMES, TOTALS_STALE_MS
 
-TOTALS_STALE_MS = 86_400_000
 INDICATORS = ("ofi", "cvd", "vwap", "score", "rsi_14", "atr_14")
 STATES = ("IDLE", "LONG", "SHORT")
 CHANGES = tuple((a, b) for a in STATES for b in STATES if a != b)
 LEVELS = 20
 OHLCV = ("open", "high", "low", "close", "volume")
-
-
-class Shown(NamedTuple):
-    """What a page wants: which one, at what time, and what counts as stale."""
-
-    page: str
-    now_ms: int
-    stale_ms: int
-
-
-Lines = dict[str, list[str]]  # sample lines by family
-
-
-def escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-@lru_cache(maxsize=100_000)  # ten times the series that one Prometheus is asked to keep
-def prefix(family: str, instrument: str, **more: str) -> str:
-    """Return a sample line up to its value."""
-    exchange, symbol, _ = labels(instrument)
-    pairs = {"exchange": exchange, "symbol": symbol, **more}
-    inner = ",".join(f'{name}="{escaped(value)}"' for name, value in pairs.items())
-    return f"{family}{{{inner}}} "
 
 
 class Ticks:
@@ -243,40 +218,65 @@ class BarsView:
                 out["crypto_trade_state"].append(f"{prefix('crypto_trade_state', of.instrument, state=state)}{int(state == of.state)}")
 
 
+class Changes:
+    """Of one instrument on `signals`, whichever account it reports to."""
+
+    def __init__(self, since_us: int = -1, totals: Iterable[float] = (0,) * len(CHANGES), heard_ms: int = 0) -> None:
+        self.since_us = since_us  # of the state that counts
+        self.totals = dict(zip(CHANGES, map(int, totals), strict=True))
+        self.heard_ms = heard_ms
+
+
 class SignalsView:
-    """Totals of transitions, as the messages give them. A change that never happened reads 0."""
+    """Totals of transitions, as the messages give them. A change that never happened reads 0.
+
+    An instrument reports the same to every account that trades it: the totals of its newest state count, the highest of each.
+    """
 
     def __init__(self) -> None:
-        self.totals: dict[str, dict[tuple[str, str], int]] = {}
-        self.heard_ms: dict[str, int] = {}
+        self.changes: dict[str, Changes] = {}
 
     def take(self, message: object, heard_ms: int, counting: bool) -> None:
-        name = message.instrument
-        self.heard_ms[name] = max(self.heard_ms.get(name, 0), heard_ms)
-        totals = self.totals.setdefault(name, dict.fromkeys(CHANGES, 0))
-        if type(message) is Transition:
-            totals[message.from_state, message.to_state] = message.total
+        kind = type(message)
+        if kind is not Mark and kind is not Transition:
+            return
+        of = self.changes.get(message.instrument)
+        if of is None or message.since_us > of.since_us >= 0:
+            of = self.changes[message.instrument] = Changes(message.since_us)
+        elif of.since_us < 0:
+            of.since_us = message.since_us
+        of.heard_ms = max(of.heard_ms, heard_ms)
+        if kind is Transition and message.since_us >= of.since_us:
+            change = (message.from_state, message.to_state)
+            of.totals[change] = max(of.totals.get(change, 0), message.total)
 
     def lines(self, shown: Shown, out: Lines) -> None:
         if shown.page == LIVE:
             return
         family = "crypto_trade_state_transitions_total"
-        for name, totals in self.totals.items():
-            if shown.now_ms - self.heard_ms[name] <= TOTALS_STALE_MS:
-                for (old, new), total in totals.items():
-                    out[family].append(f"{prefix(family, name, from_state=old, to_state=new)}{total}")
+        for name, of in self.changes.items():
+            if shown.now_ms - of.heard_ms <= TOTALS_STALE_MS:
+                for (old, new), total in of.totals.items():
+                    out.latest(prefix(family, name, from_state=old, to_state=new), of.since_us, total)
 
     def note(self, now_ms: int) -> dict[str, list[float]]:
         return {
-            name: [*(totals[change] for change in CHANGES), self.heard_ms[name]]
-            for name, totals in self.totals.items()
-            if now_ms - self.heard_ms[name] <= TOTALS_STALE_MS
+            name: [*(of.totals[change] for change in CHANGES), of.since_us, of.heard_ms]
+            for name, of in self.changes.items()
+            if now_ms - of.heard_ms <= TOTALS_STALE_MS
         }
 
     def restore(self, note: Note) -> None:
-        for name, (*totals, heard_ms) in note.values.items():
-            self.totals[name] = dict(zip(CHANGES, map(int, totals), strict=True))
-            self.heard_ms[name] = int(heard_ms)
+        for name, values in note.values.items():
+            totals, (*since_us, heard_ms) = values[: len(CHANGES)], values[len(CHANGES) :]  # older notes do not say since when
+            self.changes[name] = Changes(int(since_us[0]) if since_us else -1, totals, int(heard_ms))
 
 
-VIEWS = {topics.MARKET: MarketView, topics.BOOKS: BooksView, topics.BARS: BarsView, topics.SIGNALS: SignalsView}
+VIEWS = {
+    topics.MARKET: MarketView,
+    topics.BOOKS: BooksView,
+    topics.BARS: BarsView,
+    topics.SIGNALS: SignalsView,
+    topics.TRADING: TradingView,
+    topics.BACKTESTS: BacktestsView,
+}

@@ -18,7 +18,7 @@ from runtime.metrics import Metrics
 from schemas.codec import Place
 from schemas.deadletters import DeadLetter
 from services.sink.intake import Intake
-from services.sink.lines import Point
+from services.sink.points import Point
 from services.sink.store import Away, Refused, Store
 
 log = logs.get()
@@ -189,6 +189,10 @@ class Writer:
         self._given_up.set()
         self._given_up = asyncio.Event()
         self.gathering = Batch()
+
+    async def idle(self) -> None:
+        """Wait until nothing is being written, be it done or given up."""
+        await self._idle.wait()
 
     async def _linger(self) -> None:
         while 0 < self.gathering.points < REQUEST_POINTS or (self.gathering.offsets and not self.gathering.points):

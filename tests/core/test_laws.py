@@ -39,12 +39,12 @@ def run(table: Topology, batches: list[list]) -> tuple[list[bytes], list[bytes]]
 
 
 def work(worker: Worker, log: list[Record], sizes: int = 3, partition: int = 0) -> dict[tuple[str, str], list]:
-    """Return what a worker publishes of records, by topic and instrument."""
+    """Return what a worker publishes of records, by topic and instrument; a checkpoint calls it its key."""
     published: dict[tuple[str, str], list] = {}
     for start in range(0, len(log), sizes):
         for output in worker.take(partition, log[start : start + sizes]).outputs:
             for message in msgspec.json.decode(output.value):
-                published.setdefault((output.topic, message["instrument"]), []).append(message)
+                published.setdefault((output.topic, message.get("instrument") or message["key"]), []).append(message)
     return published
 
 

@@ -5,8 +5,9 @@ import pytest
 
 from core.topology import Topology
 from core.worker import Worker
-from schemas.codec import encode
-from schemas.market import MAX_ROWS
+from schemas.codec import Codec, Place, encode
+from schemas.market import LEAST, MAX_ROWS, MOST
+from schemas.topics import BARS, SIGNALS
 from tests.build import BTC, HOUR, MINUTE, SECOND, T0, Record, gap, heartbeat, quotes, trades
 from tests.core.logs import records
 
@@ -136,7 +137,8 @@ def test_a_checkpoint_names_what_must_fit_before_it_may_be_gone_on_from():
     rest = {name: value for name, value in checkpoint.items() if name != "state"}
     assert rest == {
         "type": "checkpoint",
-        "instrument": BTC,
+        "key": BTC,
+        "topic": "market",
         "at_us": T0 + HOUR,
         "version": 1,
         "params": TABLE.hash,
@@ -197,3 +199,21 @@ def test_a_state_that_saw_everything_stays_small():
     ]
     worker.take(0, records(log))
     assert 1_000 < len(worker.snapshot(BTC)) < 64 * 1024
+
+
+@pytest.mark.parametrize("sizes", [(LEAST, LEAST), (MOST, MOST), (LEAST, MOST)])
+@pytest.mark.parametrize("prices", [(LEAST, LEAST), (MOST, MOST), (LEAST, MOST), (MOST, LEAST)])
+def test_all_is_published_and_restored_at_the_bounds_of_price_and_size(prices, sizes):
+    #  70 minutes: every average, band and return is warm, and each minute leaps from one bound to the other
+    worker, restored = Worker(TABLE), Worker(TABLE)
+    log = [
+        [trades(T0 + n * MINUTE, prices[n % 2], sizes[n % 2]), quotes(T0 + n * MINUTE, prices[0], sizes[0], prices[1], sizes[1])]
+        for n in range(70)
+    ]
+    outputs = worker.take(0, records(log)).outputs
+    for topic in (BARS, SIGNALS):
+        values = [output.value for output in outputs if output.topic == topic.name]
+        decoded = [Codec(topic).decode(value, Place(topic.name, 0, 0)) for value in values]
+        assert decoded and not any(one.errors for one in decoded) and not any(b"null" in value for value in values)
+    restored.restore(BTC, worker.snapshot(BTC))
+    assert restored.snapshot(BTC) == worker.snapshot(BTC)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from core.topology import Topology
 from core.worker import Worker
 from schemas.codec import encode
+from schemas.deadletters import LETTERS_LIMIT_RECORD
 from tests.build import BTC, SECOND, T0, Record, heartbeat, quotes, trades
 from tests.core.logs import logs, records, repacked
 
@@ -52,8 +53,23 @@ def test_a_dead_letter_keeps_no_more_than_the_beginning():
 
 def test_a_dead_letter_names_the_place_within_the_record():
     _, (letter,) = taken(b"[" + encode(trades(T0)) + b"," + BAD_TRADES + b"]")
-    assert (letter.offset, letter.path, letter.expected, letter.found) == (91_827, "$[1].price[0]", "float > 0.0", "-1.0")
+    assert (letter.offset, letter.path, letter.expected, letter.found) == (91_827, "$[1].price[0]", "float >= 1e-18", "-1.0")
     assert letter.raw == BAD_TRADES
+
+
+@pytest.mark.parametrize("old", [b'"price":[100.0]', b'"size":[1.0]'])
+@pytest.mark.parametrize("wild", [b"1e200", b"1.0000001e18", b"9.9e-19", b"5e-324"])
+def test_a_price_or_size_out_of_bounds_is_dead_lettered_and_the_stream_goes_on(old, wild):
+    bad = encode([trades(T0 + 2 * SECOND)]).replace(old, old[: old.index(b"[") + 1] + wild + b"]")
+    bars, (letter,) = taken(*each_second(0, 2), bad, *each_second(2, 4))
+    assert (list(bars), letter.offset) == ([0, 1, 2], 91_829)
+
+
+def test_the_letters_of_one_record_are_cut_and_the_last_says_so():
+    _, letters = taken(b"[" + b",".join([BAD_TRADES] * (LETTERS_LIMIT_RECORD + 50)) + b"]")
+    assert len(letters) == LETTERS_LIMIT_RECORD + 1
+    last = letters[-1]
+    assert (last.offset, last.reason, last.found, last.key) == (91_827, "letters_cut", str(LETTERS_LIMIT_RECORD + 50), BTC)
 
 
 def test_messages_beside_a_bad_one_are_used():

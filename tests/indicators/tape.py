@@ -18,6 +18,7 @@ class Record(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp_us: int = 0
 
 
 def values(instrument: str, records: int, seed: int = 0, rows: int = 5, step_us: int = 200_000) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """What a producer may have written on `market`, on a real broker: refused, named, counted, and nothing else is touched."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from msgspec import json
 
 from schemas.topics import BARS, DEADLETTERS, MARKET
+from tests.build import HOUR, SECOND, trades
 from tests.indicators.stack import Stack
 from tests.indicators.tape import values
 
@@ -43,6 +45,7 @@ async def test_bad_records_are_dead_lettered_and_unknown_types_skipped_while_the
     assert page['stream_dead_letters_total{reason="invalid_json",stage="indicators",topic="market"}'] == 5
     assert page['stream_dead_letters_total{reason="invalid_message",stage="indicators",topic="market"}'] == 3
     assert page['stream_unknown_types_total{stage="indicators",topic="market"}'] == len(good) - len(bad)
+    assert page["trader_cycle_duration_seconds_count"] > 10
 
 
 async def test_a_record_whose_key_is_no_instrument_is_dead_lettered(kafka, tmp_path: Path):
@@ -55,6 +58,17 @@ async def test_a_record_whose_key_is_no_instrument_is_dead_lettered(kafka, tmp_p
         await stack.finished(len(keys) + 2)
         letters = await stack.messages(DEADLETTERS)
     assert {letter["reason"] for letter in letters} == {"invalid_key"} and len(letters) == len(keys)
+
+
+async def test_a_time_of_receipt_that_lies_ahead_stops_no_worker(kafka, tmp_path: Path):
+    now_us = time.time_ns() // 1_000
+    log = [trades(now_us + second * SECOND, received=[now_us + 48 * HOUR], instrument=INSTRUMENT) for second in range(4)]
+    async with Stack(kafka.bootstrap, "ahead-", tmp_path) as stack:
+        await stack.start()
+        await stack.produce([(INSTRUMENT, json.encode([message])) for message in log])
+        await stack.finished(len(log))
+        published, _ = await stack.published(BARS)
+        assert published == await stack.undisturbed(BARS) and published[INSTRUMENT]
 
 
 @pytest.mark.slow

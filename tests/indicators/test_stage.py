@@ -12,8 +12,9 @@ from runtime.memory import MemoryBus, MemoryProducer
 from runtime.metrics import INDICATORS, Metrics
 from schemas.topics import BARS
 from services.indicators.changelog import ROW_KEY, Row, resume_at, row_of, stamp_of
+from services.indicators.measures import INDICATORS as LABELS
 from services.indicators.measures import Measures, size_bytes
-from services.indicators.stage import Stage
+from services.indicators.stage import INSTRUMENTS, Stage
 from tests.indicators.stack import without_repeats
 from tests.indicators.tape import Record, values
 
@@ -52,7 +53,8 @@ def on(bus: MemoryBus, producer: MemoryProducer | None = None) -> Stage:
     for number in range(12):
         bus.logs.setdefault(Partition(CHANGELOG, number), [])
     worker = Worker(Topology())
-    return Stage(worker, producer or MemoryProducer(bus), "", CHANGELOG, Measures(Metrics(INDICATORS), "group", lambda: worker.engines))
+    measures = Measures(Metrics(INDICATORS), LABELS, "group", lambda: worker.engines)
+    return Stage(INSTRUMENTS, worker, producer or MemoryProducer(bus), "", CHANGELOG, measures)
 
 
 def saved(bus: MemoryBus, partition: int = 0) -> dict[bytes, bytes]:

@@ -110,7 +110,7 @@ class ScriptConnector:
     def __init__(self) -> None:
         self.sockets: list[ScriptSocket] = []
         self.failures: list[LinkLost] = []
-        self.answers: dict[str, bytes] = {}
+        self.answers: dict[str, bytes | RestFailed] = {}
         self.asked: list[str] = []
 
     async def connect(self, url: str) -> ScriptSocket:
@@ -122,6 +122,8 @@ class ScriptConnector:
     async def get(self, url: str) -> bytes:
         self.asked.append(url)
         for part, body in self.answers.items():
+            if part in url and isinstance(body, RestFailed):
+                raise body
             if part in url:
                 return body
         raise RestFailed("nothing to answer")

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.market import Quotes, Trades
-from services.ingest.venues.binance import Binance
+from services.ingest.venues.binance import ANEW_US, Binance
 from services.ingest.venues.binance_futures import BinanceFutures
-from services.ingest.venues.clock import REFUSALS_TO_BELIEVE
-from services.ingest.venues.events import Diff, FrameError, OffTape, Reply
+from services.ingest.venues.clock import BEHIND_LIMIT_US, REFUSALS_TO_BELIEVE
+from services.ingest.venues.events import Diff, FrameError, OffTape, Repeat, Reply
 from tests.ingest.build import BTC, PERP, SECOND, T0, depth, frame, ticker, trade
 
 
@@ -47,8 +47,27 @@ def test_a_quote_whose_update_id_is_known_is_a_repeat():
     venue = BinanceFutures()
     times = {"T": T0 // 1000, "E": T0 // 1000}
     assert len(venue.decode(ticker(5, **times), T0)) == 1
-    assert not venue.decode(ticker(5, **times), T0)
+    assert venue.decode(ticker(5, **times), T0) == (Repeat(PERP),)
     assert len(venue.decode(ticker(6, **times), T0)) == 1
+
+
+def test_update_ids_begin_anew_with_a_connection():
+    venue = Binance()
+    for _ in range(2):
+        venue.connected()
+        venue.decode(trade(1), T0)
+        assert [type(event) for event in venue.decode(ticker(5), T0)] == [Quotes]
+
+
+def test_update_ids_that_begin_anew_within_a_connection_are_believed_a_minute_after_the_last_quote():
+    venue = Binance()
+    venue.decode(trade(1), T0)
+    venue.decode(ticker(5), T0)
+    assert venue.decode(ticker(3), T0 + ANEW_US) == (Repeat(BTC),)
+    venue.decode(trade(2, T0 + ANEW_US), T0 + ANEW_US)
+    anew, run = venue.decode(ticker(3), T0 + ANEW_US + 1)
+    assert (anew, run.bid_price) == (Repeat(BTC, True), [99.0])
+    assert [type(event) for event in venue.decode(ticker(4), T0 + ANEW_US + 2)] == [Quotes]
 
 
 @pytest.mark.parametrize("kind", ["INSURANCE_FUND", "ADL"])
@@ -89,10 +108,15 @@ def test_replies_tell_acceptance_from_refusal():
         (b"not json at all", "$", "JSON"),
         (b"", "$", "JSON"),
         (b'{"stream":"btcusdt@trade","data":', "$", "JSON"),
-        (trade(1, price="-1"), "$.data.p", "float > 0.0"),
-        (trade(1, price="NaN"), "$.data.p", "float > 0.0"),
-        (trade(1, price="Infinity"), "$.data.p", "float"),
-        (trade(1, size="0"), "$.data.q", "float > 0.0"),
+        (trade(1, price="-1"), "$.data.p", "float >= 1e-18"),
+        (trade(1, price="NaN"), "$.data.p", "float >= 1e-18"),
+        (trade(1, price="Infinity"), "$.data.p", "float <= 1e+18"),
+        (trade(1, price="1e200"), "$.data.p", "float <= 1e+18"),
+        (trade(1, size="1e19"), "$.data.q", "float <= 1e+18"),
+        (ticker(1, bid="1e-19"), "$.data.b", "float >= 1e-18"),
+        (ticker(1, ask_size="1e19"), "$.data.A", "float <= 1e+18"),
+        (depth(1, 2, asks=[["1e19", "1"]]), "$.data.a[0][0]", "float <= 1e+18"),
+        (trade(1, size="0"), "$.data.q", "float >= 1e-18"),
         (trade(1).replace(b'"p":', b'"lost":'), "$.data", "`p`"),
         (trade(1, price="1" * 10_000_000), "$.data.p", "out of range"),
         (trade(-1), "$.data.t", "int"),
@@ -157,6 +181,65 @@ def test_a_clock_that_all_messages_contradict_is_given_up():
 def test_a_trade_time_ahead_of_its_own_message_is_refused():
     with pytest.raises(FrameError, match=r"\$\.data\.T"):
         Binance().decode(trade(2, T0 + 60 * SECOND, sent_us=T0), T0)
+
+
+@pytest.mark.parametrize(("times", "path"), [({"at_us": T0 + 60 * SECOND}, "E"), ({"T": T0 // 1_000 + 60_000}, "T")])
+def test_a_change_of_the_book_ahead_of_the_clock_is_refused_and_the_next_is_taken(times, path):
+    venue = BinanceFutures()
+    venue.decode(depth(1, 2), T0)
+    with pytest.raises(FrameError, match=rf"\$\.data\.{path}") as caught:
+        venue.decode(depth(3, 4, **times), T0)
+    assert (caught.value.reason, caught.value.instrument, caught.value.kind) == ("ahead_of_clock", PERP, "book")
+    (event,) = venue.decode(depth(5, 6, T0 + SECOND), T0 + SECOND)
+    assert (event.event_us, venue.clock.sent_us) == (T0 + SECOND, T0 + SECOND)
+
+
+@pytest.mark.parametrize("time_us", [5_000, T0 - BEHIND_LIMIT_US - SECOND])
+def test_a_time_behind_the_venues_clock_is_refused_and_the_clock_kept(time_us):
+    venue = Binance()
+    venue.decode(trade(1, T0), T0)
+    with pytest.raises(FrameError, match="behind the venue's clock") as caught:
+        venue.decode(trade(2, time_us), T0)
+    assert (caught.value.reason, caught.value.path, caught.value.instrument) == ("behind_clock", "$.data.E", BTC)
+    (run,) = venue.decode(trade(3, T0 + SECOND), T0 + SECOND)
+    assert (run.event_us, venue.clock.sent_us) == ([T0 + SECOND], T0 + SECOND)
+
+
+def test_a_clock_that_all_messages_say_is_ahead_is_given_up():
+    venue, refused = Binance(), 0
+    venue.decode(trade(0, T0), T0)
+    for number in range(1, 30):
+        try:
+            venue.decode(trade(number, T0 - 3_600 * SECOND + number), T0 + number)
+        except FrameError:
+            refused += 1
+    assert refused == REFUSALS_TO_BELIEVE - 1
+
+
+def test_a_backlog_of_half_a_minute_is_taken_and_moves_the_clock_only_when_all_is_of_it():
+    venue = Binance()
+    venue.decode(trade(0, T0), T0)
+    for number in range(1, REFUSALS_TO_BELIEVE):
+        assert len(venue.decode(trade(number, T0 - 30 * SECOND), T0)) == 1
+        assert venue.clock.sent_us == T0
+    venue.decode(trade(99, T0 - 30 * SECOND), T0)
+    assert venue.clock.sent_us == T0 - 30 * SECOND
+
+
+@pytest.mark.parametrize("stale", [trade(2, 0, sent_us=T0), ticker(2, T=1, E=T0 // 1_000), ticker(2, E=T0 // 1_000), depth(1, 2, T=1)])
+def test_a_trade_quote_or_change_long_before_its_own_message_is_refused(stale):
+    with pytest.raises(FrameError, match=r"\$\.data\.T") as caught:
+        BinanceFutures().decode(stale, T0)
+    assert caught.value.reason == "behind_clock"
+
+
+def test_a_quote_that_waited_is_not_before_the_timed_message_that_it_followed():
+    #  trade T0      quote, 0.3 s later: waits      trade T0 + 10 ms, received 5 s later: its way took so long, the quote's did not
+    venue = Binance()
+    venue.decode(trade(1, T0), T0)
+    assert venue.decode(ticker(1), T0 + 300_000) == ()
+    quote, _ = venue.decode(trade(2, T0 + 10_000), T0 + 5 * SECOND)
+    assert quote.event_us == [T0]
 
 
 def test_instruments_and_symbols_translate_both_ways():

@@ -1,5 +1,6 @@
 """The book's sequence rules, and its levels against a plain dictionary."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,11 +77,14 @@ def test_a_level_that_is_not_there_may_be_removed():
     assert synced().take(diff(11, 11, bids=[(50.0, 0.0)], asks=[(500.0, 0.0)])) == (True, "")
 
 
-def test_a_side_is_bounded_and_loses_the_far_levels():
-    side = Side(1, [(float(price), 1.0) for price in range(1, LEVELS_LIMIT + 1)])
-    side.change([(0.5, 1.0), (0.25, 1.0)])
-    assert len(side.top(LEVELS_LIMIT + 9)) == LEVELS_LIMIT
-    assert side.best() == 0.25
+@pytest.mark.parametrize(("sign", "near", "far"), [(1, 0.5, LEVELS_LIMIT), (-1, LEVELS_LIMIT + 0.5, 1)])
+def test_a_side_is_bounded_and_loses_the_far_levels(sign, near, far):
+    side = Side(sign, [(float(price), 1.0) for price in range(1, LEVELS_LIMIT + 1)])
+    side.change([(near, 1.0), (near - sign * 0.25, 1.0)])
+    kept = [price for price, _ in side.top(LEVELS_LIMIT + 9)]
+    assert len(kept) == LEVELS_LIMIT
+    assert (kept[0], kept[1], kept[-1]) == (side.best(), near, far + sign * -2)
+    assert side.best() == near - sign * 0.25
 
 
 levels = st.lists(st.tuples(st.integers(1, 30).map(float), st.integers(0, 3).map(float)), max_size=12)

@@ -12,6 +12,7 @@ import zstandard
 
 from runtime.files import open_any
 from schemas.market import Book, Quotes, Trades
+from services.ingest.__main__ import WRONG_LIMIT_LINES
 from services.ingest.decode import Decoding
 from services.ingest.venues import VENUES
 from tests.ingest.build import T0, depth, ticker, trade
@@ -154,7 +155,7 @@ def test_the_command_says_what_it_refused_and_goes_on(tmp_path):
     refusals = done.stderr.decode().splitlines()
     assert len(refusals) == 2
     assert refusals[0].startswith("BadLine:") and "a.txt:2" in refusals[0]
-    assert refusals[1] == "FrameError: binance/btcusdt@trade: expected float > 0.0, was '-1', at $.data.p; the frame is refused"
+    assert refusals[1] == "FrameError: binance/btcusdt@trade: expected float >= 1e-18, was '-1', at $.data.p; the frame is refused"
 
 
 @pytest.mark.parametrize("arguments", [("--venue", "nowhere", "x"), ("--venue", "binance", "/no/such/file"), ("--venue", "binance")])
@@ -180,3 +181,40 @@ def test_books_come_after_the_message_that_changed_them(tmp_path):
     found = [json.loads(line) for line in run("--venue", "binance", "--books", str(path)).stdout.splitlines()]
     assert [message["type"] for message in found] == ["book", "quotes", "book"]
     assert (found[2]["bids"], found[2]["event_us"]) == ([[100.0, 2.0], [99.0, 1.0]], T0 + 1000)
+
+
+@pytest.mark.parametrize(
+    ("venue", "more", "said"),
+    [
+        ("binance", {}, "binance:BTC-USDT: expected update id 12, found 13"),
+        ("binance_futures", {"pu": 12}, "binance_futures:BTC-USDT-PERP: expected update id 11, found 12"),
+    ],
+)
+def test_a_book_that_breaks_is_said_once_with_its_ids(tmp_path, venue, more, said):
+    #  snapshot 10    diff 11    [12 is missing]    diff 13    diff 14
+    body = json.dumps({"lastUpdateId": 10, "bids": [["99", "1"]], "asks": [["101", "1"]]})
+    chained = [{}, {}] if not more else [{"pu": 10}, {"pu": 13}]
+    lines = [body, depth(11, 11, **chained[0]).decode(), depth(13, 13, **more).decode(), depth(14, 14, **chained[1]).decode()]
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{T0 * 1000} {line}\n" for line in lines))
+    done = run("--venue", venue, "--books", str(path))
+    assert done.stderr.decode() == f"BookBreak: {path}: {said}; no book until the next snapshot\n"
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 2)
+    assert run("--venue", venue, str(path)).returncode == 0  # nobody asked for books
+
+
+def test_a_file_of_another_venue_is_one_line_and_exit_code_two(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b'%d {"topic":"publicTrade"}x\n' % T0 * 1_000)
+    done = run("--venue", "binance", str(path))
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert line.startswith(f"decode: {path}: expected recorded frames of binance, found nothing good before {WRONG_LIMIT_LINES} bad lines")
+
+
+def test_bad_lines_before_the_first_good_one_are_each_said(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"nonsense\n" * (WRONG_LIMIT_LINES - 1) + b"%d %s\n" % (T0, trade(1)) + b"nonsense\n" * 40)
+    done = run("--venue", "binance", str(path))
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
+    assert len(done.stderr.splitlines()) == WRONG_LIMIT_LINES - 1 + 40

@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from prometheus_client import generate_latest
 
 from runtime.config import ConfigError, IngestSettings, load
 from runtime.kafka import KafkaBus
@@ -124,6 +125,16 @@ async def test_all_instruments_arrive_with_rows_in_order_and_books():
         assert not gaps(messages, instrument)
 
 
+async def test_a_venue_that_speaks_anothers_protocol_has_its_own_name_everywhere():
+    async with stack(speed=20) as it:
+        it.start(instruments=("mexc:BTC-USDT",), venues=("mexc=binance",))
+        messages = await it.until(lambda found: len(ids(found, "mexc:BTC-USDT")) > 20)
+        books = await it.until(lambda found: len(found) > 2, BOOKS)
+        page = generate_latest(it.metrics.registry).decode()
+    assert {message.instrument for message in (*messages, *books)} == {"mexc:BTC-USDT"}
+    assert 'exchange="mexc"' in page and 'exchange="binance"' not in page
+
+
 async def test_a_cut_connection_gives_a_gap_pair_and_no_repeat():
     async with stack(speed=5) as it:
         it.start(instruments=(BTC,))
@@ -165,12 +176,12 @@ async def test_corrupted_frames_go_to_deadletters_and_the_stream_goes_on():
     async with stack(speed=5) as it:
         it.start(instruments=(BTC,))
         await it.until(lambda found: len(ids(found)) > 5)
-        for how in ("json", "field", "negative", "nan", "huge", "wild"):
+        for how in ("json", "field", "negative", "nan", "huge", "wild", "past"):
             await it.control("corrupt", count=1, symbol="btcusdt", channel="trade", how=how)
-        letters = await it.until(lambda found: len(found) == 6, DEADLETTERS)
-        messages = await it.until(lambda found: sum(gap.missed or 0 for gap in gaps(found) if gap.channel == "trades") == 6)
+        letters = await it.until(lambda found: len(found) == 7, DEADLETTERS)
+        messages = await it.until(lambda found: sum(gap.missed or 0 for gap in gaps(found) if gap.channel == "trades") == 7)
     assert {letter.venue for letter in letters} == {"binance"}
-    assert sorted(letter.reason for letter in letters) == ["ahead_of_clock", "invalid_json"] + 4 * ["invalid_message"]
+    assert sorted(letter.reason for letter in letters) == ["ahead_of_clock", "behind_clock", "invalid_json"] + 4 * ["invalid_message"]
     assert not any(gap.reason == "disconnected" for gap in gaps(messages))
 
 
@@ -270,8 +281,12 @@ async def test_an_instrument_that_is_not_listed_is_a_wrong_setting():
     ("instruments", "venues", "said"),
     [
         (("binance:BTC-USDT",), ("nowhere",), "VENUES has 'nowhere'"),
+        (("mexc:BTC-USDT",), ("mexc=nowhere",), "VENUES has 'mexc=nowhere'"),
+        (("binance:BTC-USDT",), ("binance=binance_futures",), "VENUES has 'binance=binance_futures'"),
+        (("mexc:BTC-USDT",), ("mexc=binance_futures",), "mexc:BTC-USDT-PERP"),
         (("nowhere:BTC-USDT",), ("binance",), "INSTRUMENTS has 'nowhere:BTC-USDT'"),
         (("binance_futures:BTC-USDT",), ("binance_futures",), "binance_futures:BTC-USDT-PERP"),
+        (("binance:BTC-USDT-PERP",), ("binance",), "INSTRUMENTS has 'binance:BTC-USDT-PERP', expected a name like binance:BTC-USDT"),
         (("binance:BTC-USDT",), ("binance_futures",), "expected at least one"),
     ],
 )

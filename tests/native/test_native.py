@@ -12,10 +12,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from deploy.native import cache, java, prometheus
+from deploy.native import cache, influxdb, java, prometheus
 from deploy.native.__main__ import main
 from deploy.native.errors import NativeError
-from deploy.native.kafka import answers
+from deploy.native.kafka import answers, kafka_version
 from deploy.native.ports import free_port, is_free
 from deploy.native.process import Process
 from deploy.native.web import call
@@ -139,6 +139,59 @@ def test_prometheus_answers(prometheus):
     assert b'"success"' in body
 
 
+def test_the_fetched_prometheus_is_the_pinned_one():
+    assert prometheus.pinned().startswith(f"{prometheus.version()}+ds")
+
+
+def test_the_documentation_names_the_pinned_versions():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    versions = (kafka_version(), influxdb.VERSION.removeprefix("v"), *prometheus.VERSIONS.values())
+    assert not [version for version in versions if f" {version} " not in page]
+
+
+APT_CACHE = """#!/bin/sh
+test "$1 $2" = "madison prometheus" || exit 1
+echo 'prometheus | 2.53.3+ds1-2 | http://mirror trixie/main amd64 Packages'
+echo 'prometheus | 2.42.0+ds-5+b7 | http://mirror bookworm-security/main amd64 Packages'
+echo 'prometheus | 2.42.0+ds-5+deb12u1 | http://mirror bookworm/main amd64 Packages'
+echo 'prometheus | 2.42.0+ds-9 | http://mirror bookworm/main Sources'
+"""
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch) -> Path:
+    """A file that holds what an apt of the test's own was asked to download; its cache is the test's own too."""
+    asked, programs = tmp_path / "asked", tmp_path / "bin"
+    programs.mkdir()
+    for name, script in (("apt-cache", APT_CACHE), ("apt-get", f'#!/bin/sh\ntest "$1" = update || echo "$2" > {asked}\n')):
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return asked
+
+
+@pytest.mark.parametrize(("pinned", "package"), [("2.42.0+ds", "2.42.0+ds-5+b7"), ("2.53.3+ds1", "2.53.3+ds1-2")])
+def test_the_pinned_prometheus_is_downloaded_whichever_revision_debian_has_and_no_newer_one(archive, monkeypatch, pinned, package):
+    monkeypatch.setenv("PROMETHEUS_VERSION", pinned)
+    assert prometheus.fetch().parts[-3] == f"prometheus-{pinned}"
+    assert archive.read_text() == f"prometheus={package}\n"
+
+
+@pytest.mark.parametrize(
+    ("pinned", "said"),
+    [
+        ("2.45.0+ds", "expected version 2.45.0.ds in Debian's .*, found 2.53.3.ds1-2, .*; PROMETHEUS_VERSION=2.53.3.ds1 takes it$"),
+        ("2.42.0+ds-5", "expected PROMETHEUS_VERSION like 2.42.0.ds, found '2.42.0.ds-5'; it has no Debian revision$"),
+    ],
+)
+def test_a_version_that_is_not_to_be_had_is_refused_on_one_line(archive, monkeypatch, pinned, said):
+    monkeypatch.setenv("PROMETHEUS_VERSION", pinned)
+    with pytest.raises(NativeError, match=said):
+        prometheus.fetch()
+    assert not archive.exists()
+
+
 def test_promtool_accepts_the_configuration(tmp_path):
     path = tmp_path / "prometheus.yml"
     path.write_text(prometheus.config({"indicators": ["127.0.0.1:8003", "127.0.0.1:8013"]}))
@@ -153,8 +206,8 @@ def test_prometheus_reads_the_pages_of_a_test(own_prometheus, page):
 
 
 def test_an_unknown_job_is_refused():
-    with pytest.raises(NativeError, match="expected a job out of live, sink, ingest, indicators, found gateway"):
-        prometheus.config({"gateway": []})
+    with pytest.raises(NativeError, match="expected a job out of live, sink, ingest, indicators, gateway, found alertmanager"):
+        prometheus.config({"alertmanager": []})
 
 
 # Processes, ports, the cache

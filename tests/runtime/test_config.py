@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.config import ConfigError, IngestSettings, SinkInfluxSettings, SinkPrometheusSettings, load, load_or_exit
+from runtime.config import ConfigError, IndicatorsSettings, IngestSettings, SinkInfluxSettings, SinkPrometheusSettings, load, load_or_exit
 
 
 @pytest.fixture
@@ -47,7 +47,10 @@ def test_market_data_is_of_the_first_exchange_unless_one_is_named(file):
     [
         ("METRICS_PORT", "http", "METRICS_PORT is 'http', expected a valid integer, unable to parse string as an integer"),
         ("METRICS_PORT", "70000", "METRICS_PORT is '70000', expected less than or equal to 65535"),
+        ("MODE", "TEST", "MODE is 'TEST', expected '', 'LIVE', 'PAPER' or 'REPLAY'"),
         ("STALE_SECONDS", "0", "STALE_SECONDS is '0', expected greater than 0"),
+        ("STALE_SECONDS", "inf", "STALE_SECONDS is 'inf', expected a finite number"),
+        ("BATCH_INTERVAL", "nan", "BATCH_INTERVAL is 'nan', expected a finite number"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL is 'loud', expected 'debug', 'info', 'warning' or 'error'"),
     ],
 )
@@ -68,6 +71,22 @@ def test_a_missing_token_says_that_it_has_no_default(file, monkeypatch):
     monkeypatch.delenv("INFLUXDB_TOKEN")
     with pytest.raises(ConfigError, match=r"^INFLUXDB_TOKEN is missing and has no default; example: INFLUXDB_TOKEN=\S+$"):
         load(SinkInfluxSettings)
+
+
+def test_a_secret_may_lie_in_a_file_and_the_environment_beats_it(file, tmp_path, monkeypatch):
+    secret = tmp_path / "token"
+    secret.write_text("of-the-file\n")
+    monkeypatch.setenv("INFLUXDB_TOKEN_FILE", str(secret))
+    assert load(SinkInfluxSettings).influxdb_token.get_secret_value() == "secret-token"
+    monkeypatch.delenv("INFLUXDB_TOKEN")
+    assert load(SinkInfluxSettings).influxdb_token.get_secret_value() == "of-the-file"
+
+
+def test_a_secrets_file_that_is_not_there_is_named(file, monkeypatch):
+    monkeypatch.setenv("INFLUXDB_TOKEN_FILE", "/nowhere/token")
+    with pytest.raises(ConfigError) as caught:
+        load(SinkInfluxSettings)
+    assert str(caught.value) == "INFLUXDB_TOKEN_FILE is '/nowhere/token', expected a file with the secret (No such file or directory)"
 
 
 @pytest.mark.parametrize(
@@ -97,9 +116,27 @@ def test_the_committed_file_loads(monkeypatch):
     assert load(SinkPrometheusSettings).section == "sink_prometheus"
 
 
+def test_a_venue_that_speaks_anothers_protocol_needs_its_own_addresses():
+    with pytest.raises(ConfigError) as refused:
+        load(IngestSettings, venues="mexc=binance", binance_ws_url="ws://127.0.0.1:8090")
+    assert str(refused.value) == "VENUES has 'mexc=binance', expected its own address in BINANCE_REST_URL"
+    assert load(SinkInfluxSettings, influxdb_token="t", venues="mexc=binance,binance").market_exchange == "mexc"
+
+
 def test_an_exchange_that_nothing_comes_from_is_refused():
     with pytest.raises(ConfigError) as refused:
         load(SinkInfluxSettings, influxdb_token="t", market_data_exchange="binanc", venues="binance,okx")
     assert str(refused.value) == (
         "MARKET_DATA_EXCHANGE is 'binanc', expected an exchange of VENUES: binance, okx, binance_futures, okx_futures"
     )
+
+
+def test_an_exchange_that_may_be_named_is_told_once():
+    with pytest.raises(ConfigError, match=r": binance, binance_futures$"):
+        load(SinkInfluxSettings, influxdb_token="t", market_data_exchange="binanc", venues="binance,binance_futures")
+
+
+@pytest.mark.parametrize("name", ["snapshot_seconds", "session_timeout_seconds", "rebalance_timeout_seconds"])
+def test_a_span_without_end_is_refused(name):
+    with pytest.raises(ConfigError, match="expected a finite number"):
+        load(IndicatorsSettings, **{name: "inf"})

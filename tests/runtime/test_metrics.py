@@ -7,7 +7,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.metrics import ALL, FAMILIES, SINK, Metrics
+from runtime.metrics import ALL, FAMILIES, MAIN, SINK, Metrics
 
 CATALOGUE = Path(__file__).parents[3] / "shared" / "spec" / "catalogue.yaml"
 BY_NAME = {family.name: family for family in FAMILIES}
@@ -37,14 +37,25 @@ def test_buckets_are_those_of_the_catalogue(catalogue):
     assert given == {name: catalogue["histogram_buckets"][name] for name in given}
 
 
-def test_what_this_stage_owes_is_there(catalogue):
+def test_what_is_built_so_far_is_there(catalogue):
     owed = {
         entry["name"]
         for entry in catalogue["metrics"]
         if entry["kind"] == "primary"
-        and entry["name"].startswith(("crypto_", "stream_", "ingest_", "trading_sink_", "trading_state_store_"))
+        and (
+            entry["exposed_by"] in ("sink", "ingest", "indicators") or entry["name"].startswith("stream_")  # exposed by all
+        )
     }
-    assert owed | {"trading_market_updates_total"} <= BY_NAME.keys()
+    assert owed <= BY_NAME.keys()
+
+
+def test_what_accounts_and_replays_tell_is_on_the_main_page_of_the_sink(catalogue):
+    told = {
+        entry["name"]
+        for entry in catalogue["metrics"]
+        if entry["kind"] == "primary" and entry["exposed_by"] == "sink" and entry["name"].startswith(("trader_", "andre_", "backtest_"))
+    }
+    assert told and {BY_NAME[name].page for name in told} == {MAIN}
 
 
 def test_no_alias_is_exposed(catalogue):

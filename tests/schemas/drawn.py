@@ -22,7 +22,10 @@ def drawn(kind: kinds.Type) -> st.SearchStrategy:
             return st.integers(-(2**63) if kind.ge is None else kind.ge, 2**63 - 1 if kind.lt is None else kind.lt - 1)
         case kinds.FloatType():
             low, exclusive = (kind.gt, True) if kind.gt is not None else (kind.ge, False)
-            return st.floats(low, allow_nan=False, allow_infinity=False, exclude_min=exclusive and low is not None)
+            high, below = (kind.lt, True) if kind.lt is not None else (kind.le, False)
+            return st.floats(low, high, allow_nan=False, allow_infinity=False, exclude_min=exclusive, exclude_max=below)
+        case kinds.DecimalType():
+            return st.decimals(allow_nan=False, allow_infinity=False)
         case kinds.StrType():
             return TEXT
         case kinds.BoolType():
@@ -41,6 +44,8 @@ def drawn(kind: kinds.Type) -> st.SearchStrategy:
             return st.tuples(*map(drawn, kind.item_types))
         case kinds.ListType():
             return st.lists(drawn(kind.item_type), max_size=4)
+        case kinds.StructType():
+            return messages(kind.cls)
         case kinds.DictType():
             return st.dictionaries(drawn(kind.key_type), drawn(kind.value_type), max_size=4)
     raise NotImplementedError(f"{kind}: expected a type of the contract; say here how to draw it")

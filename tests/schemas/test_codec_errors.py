@@ -5,7 +5,7 @@ import pytest
 
 from schemas.codec import FOUND_LIMIT, Codec, Place, encode, shown
 from schemas.deadletters import RAW_LIMIT_BYTES, DeadLetter
-from schemas.topics import MARKET, TRADING
+from schemas.topics import MARKET, WEBHOOKS
 from tests.build import BTC, T0, gap, heartbeat, quotes, trades
 
 CODEC = Codec(MARKET)
@@ -36,7 +36,7 @@ def error_of(value: bytes | None, key: str = BTC):
     [
         (
             changed(b"[100.5]", b"[-1]"),
-            "market[3]@91827: expected float > 0.0, was -1, at $[0].price[0]; the record went to deadletters",
+            "market[3]@91827: expected float >= 1e-18, was -1, at $[0].price[0]; the record went to deadletters",
         ),
         (
             changed(b'"side":[1]', b'"side":[2]'),
@@ -174,7 +174,7 @@ def test_neither_an_error_nor_its_dead_letter_grows_with_what_was_found(value):
 def test_an_error_becomes_a_dead_letter_with_its_place():
     message = changed(b"100.5", b"-1")
     letter = decode(GOOD, message).errors[0].letter()
-    assert letter == DeadLetter("market", 3, 91_827, "invalid_message", "$[1].price[0]", "float > 0.0", "-1", message, BTC)
+    assert letter == DeadLetter("market", 3, 91_827, "invalid_message", "$[1].price[0]", "float >= 1e-18", "-1", message, BTC)
 
 
 def test_an_error_knows_the_type_if_that_much_could_be_read():
@@ -187,7 +187,7 @@ def test_without_a_key_any_instrument_may_be_in_a_record():
 
 
 def test_a_topic_without_messages_yet_gives_raw_ones():
-    (message,) = Codec(TRADING).decode(b'[{"type":"fill"}]', Place("trading", 0, 0), "watch").messages
+    (message,) = Codec(WEBHOOKS._replace(messages=())).decode(b'[{"type":"webhook"}]', Place("webhooks", 0, 0), "tradingview").messages
     assert type(message) is msgspec.Raw
 
 

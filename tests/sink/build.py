@@ -1,6 +1,7 @@
 """What the tests of the sinks share: a service's life without a process, messages of bars and signals, a store in memory."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -20,6 +21,7 @@ from services.sink.prometheus import PrometheusSink
 from services.sink.store import Refused
 from tests.build import BTC, MINUTE, SECOND, T0
 
+FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^,]+)')  # of line protocol; a quoted text may hold commas
 PATIENCE_SECONDS = 10.0  # for what takes milliseconds; only a failing test waits so long
 
 
@@ -43,12 +45,12 @@ def late(from_us, to_us, open_us, instrument=BTC, since_us=T0) -> Late:
     return Late(instrument, "gap", from_us, from_us, open_us, since_us, to_us)
 
 
-def mark(at_us=T0, instrument=BTC, seq=-1) -> Mark:
-    return Mark(instrument, at_us, True, T0, seq=seq)
+def mark(at_us=T0, instrument=BTC, seq=-1, since_us=T0) -> Mark:
+    return Mark(instrument, at_us, True, since_us, seq=seq)
 
 
-def transition(at_us=T0 + MINUTE, old="IDLE", new="LONG", total=1, instrument=BTC, seq=-1) -> Transition:
-    return Transition(instrument, at_us, MINUTE, old, new, 4.0, 102.0, True, total, T0, seq)
+def transition(at_us=T0 + MINUTE, old="IDLE", new="LONG", total=1, instrument=BTC, seq=-1, since_us=T0) -> Transition:
+    return Transition(instrument, at_us, MINUTE, old, new, 4.0, 102.0, True, total, since_us, seq)
 
 
 def book(event_us=T0, bids=((100.1, 2.0), (100.0, 1.0)), asks=((100.4, 1.0), (100.5, 3.0)), instrument=BTC) -> Book:
@@ -58,7 +60,12 @@ def book(event_us=T0, bids=((100.1, 2.0), (100.0, 1.0)), asks=((100.4, 1.0), (10
 def put(bus: MemoryBus, *messages, at_us: int = T0, key: str = "") -> None:
     """Write each message as a record of its own on its topic."""
     for message in messages:
-        bus.append(bus.name(TOPIC_OF[type(message)]), key or message.instrument, encode([message]), at_us)
+        bus.append(bus.name(TOPIC_OF[type(message)]), key or key_of(message), encode([message]), at_us)
+
+
+def key_of(message: object) -> str:
+    """Return the key under which a message is published, unless it is for an account to hear."""
+    return next(getattr(message, name) for name in ("account", "run_id", "instrument") if hasattr(message, name))
 
 
 class Running:
@@ -152,7 +159,7 @@ class MemoryStore:
             raise Refused("partial write: field type conflict")
         for line in lines:
             series, fields, time_ns = line.split(" ")
-            self.points.setdefault((bucket, series, time_ns), {}).update(field.split("=", 1) for field in fields.split(","))
+            self.points.setdefault((bucket, series, time_ns), {}).update(FIELD.findall(fields))
             self.order.append(line)
 
     def of(self, measurement: str) -> dict[tuple[str, str], dict[str, str]]:

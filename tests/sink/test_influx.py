@@ -1,5 +1,7 @@
 """The InfluxDB sink on the memory bus and a store in memory: nothing lost, nothing twice, order held."""
 
+import threading
+
 import msgspec
 import pytest
 
@@ -84,13 +86,12 @@ async def test_partitions_are_paused_while_the_store_is_away_and_memory_stays_bo
 
 async def test_nothing_is_committed_before_it_is_written():
     bus, store = MemoryBus(), MemoryStore()
+    store.fails = lambda bucket: Away("unreachable", "connection refused")  # of writes only: the buckets are there
     put(bus, *TRADES)
     async with influx_sink(bus, store, stop_seconds=0.05) as running:
-        await running.until(lambda: running.sink.__dict__.get("consumer"))
-        store.fail = Away("unreachable", "connection refused")
         await running.until(lambda: running.life.problems)
     assert not bus.commits.get("sink-influx")
-    store.fail = None
+    store.fails = lambda bucket: None
     async with influx_sink(bus, store) as running:
         await running.until_read()
     assert len(store.of("trades_stream")) == 50
@@ -197,18 +198,53 @@ async def test_order_of_an_instrument_holds_over_four_writers():
 
 async def test_a_rebalance_while_the_store_is_away_leaves_the_points_to_the_next_owner():
     bus, store = MemoryBus(), MemoryStore()
+    store.fails = lambda bucket: Away("unreachable", "connection refused")
     put(bus, *TRADES)
     async with influx_sink(bus, store, stop_seconds=0.1) as running:
-        await running.until(lambda: running.sink.__dict__.get("consumer"))
-        store.fail = Away("unreachable", "connection refused")
         await running.until(lambda: running.life.problems)
         every = sorted(running.sink.consumer.assigned())
         await bus.rebalance("sink-influx", [[]])
         assert all(slot.points == 0 or slot.writing for slot in running.sink.writers)
-        store.fail = None
+        store.fails = lambda bucket: None
         await bus.rebalance("sink-influx", [every])
         await running.until_read()
     assert len(store.of("trades_stream")) == 50
+
+
+async def test_a_request_that_hangs_at_a_rebalance_does_not_put_an_old_candle_over_the_next_owners_bar():
+    #  candle ->  one owner: written, hangs ...... arrives
+    #  bar    ->                | rebalance |              next owner: written        or else, before the candle arrives
+    bus, store = MemoryBus(), HangingStore()
+    async with influx_sink(bus, store, stop_seconds=0.1) as one, influx_sink(bus, store, stop_seconds=0.1) as two:
+        await two.until(lambda: two.sink.__dict__.get("consumer"))
+        put(bus, candle(close=1.0))
+        await one.until(store.hanging.is_set)
+        put(bus, bar(close=3.0))
+        every = sorted(one.sink.consumer.assigned() | two.sink.consumer.assigned())
+        owner, following = (one, two) if any(slot.writing for slot in one.sink.writers) else (two, one)
+        await bus.rebalance("sink-influx", [[], every] if owner is one else [every, []])
+        await following.until_read()
+        await owner.until(store.arrived.is_set)
+    (fields,) = store.of("ohlcv_data").values()
+    assert (fields["close"], fields["closed"]) == ("3.0", "true")
+
+
+class HangingStore(MemoryStore):
+    """One whose first request hangs until another has overtaken it, at most a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hanging, self.overtaken, self.arrived = threading.Event(), threading.Event(), threading.Event()
+
+    def write(self, bucket: str, lines: list[str]) -> None:
+        if self.hanging.is_set():
+            super().write(bucket, lines)
+            self.overtaken.set()
+        else:
+            self.hanging.set()
+            self.overtaken.wait(1.0)
+            super().write(bucket, lines)
+            self.arrived.set()
 
 
 @pytest.mark.parametrize("value", [b"not json", b"", b'[{"type":"trades"}]'])

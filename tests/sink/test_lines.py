@@ -2,8 +2,9 @@
 
 import pytest
 
-from services.sink.lines import Buckets, Lines, Ordinals, series, tag, text
-from tests.build import HOUR, MINUTE, SECOND, T0, trades
+from services.sink.lines import MARKS_LIMIT, Lines, Ordinals
+from services.sink.points import Buckets, series, tag, text
+from tests.build import DAY, HOUR, MINUTE, SECOND, T0, trades
 from tests.sink.build import bar, book, candle, late, transition
 
 LINES = Lines(Buckets(), "binance")
@@ -105,3 +106,10 @@ def test_what_line_protocol_takes_for_syntax_is_escaped():
     assert series("m", b="x, y=z", a="1", c="") == r"m,a=1,b=x\,\ y\=z"
     assert tag("a\nb\\") == r"a\ b/"
     assert text('say "\\"\n') == r'"say \"\\\"\n"'
+
+
+def test_a_gap_of_a_month_marks_no_more_points_of_a_timeframe_than_the_limit_and_those_are_the_newest():
+    end_us = T0 + 30 * DAY
+    minutes = [point for point in LINES.points(late(T0, end_us, end_us)) if point.series.endswith("timeframe=1m")]
+    assert len(minutes) == MARKS_LIMIT
+    assert minutes[-1].time_ns == f"{end_us - MINUTE}000"

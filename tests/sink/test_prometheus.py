@@ -231,6 +231,14 @@ async def test_bad_records_are_dead_lettered_and_the_messages_beside_them_used()
     assert len(bus.records(DEADLETTERS)) == 4  # read again to restore values, and not complained of again
 
 
+async def test_a_trade_found_behind_a_gap_is_counted_and_is_not_the_last_price():
+    bus = MemoryBus()
+    put(bus, trades(price=100, side=1), trades(price=50, side=1, backfill=True))
+    async with prometheus_sink(bus) as running:
+        live = await running.page()
+    assert (live["crypto_price", *BINANCE, "last"], live["crypto_trades_total", *BINANCE, "buy"]) == (100, 2)
+
+
 async def test_a_new_group_starts_an_hour_back():
     bus = MemoryBus()
     put(bus, trades(side=1), at_us=T0 - HOUR - SECOND)

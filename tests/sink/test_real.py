@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import itertools
 import os
 import signal
 import sys
@@ -20,12 +21,15 @@ from deploy.native.ports import free_port
 from runtime.kafka import KafkaBus
 from schemas.codec import encode
 from schemas.topics import DEADLETTERS, TOPIC_OF
-from tests.build import DAY, MINUTE, trades
-from tests.sink.build import bar, book, late, mark, samples, transition
+from tests.build import BTC, DAY, MINUTE, SECOND, T0, trades
+from tests.processes import ask_to_end
+from tests.sink.build import bar, book, key_of, late, mark, samples, transition
+from tests.sink.build_trading import fill, portfolio, run, stats, trial
 
 BINANCE = ("binance", "BTC/USDT")
 PATIENCE_SECONDS = 30.0
 TRADES = 2_000
+FILLS = 100
 
 
 def now_us() -> int:
@@ -49,7 +53,7 @@ class Stack:
         """Write each message as a record and wait until the broker has them all."""
         producer = await self.bus.producer("test")
         sent = [
-            await producer.send(self.bus.name(TOPIC_OF[type(message)]), key or message.instrument, encode([message]), now_us())
+            await producer.send(self.bus.name(TOPIC_OF[type(message)]), key or key_of(message), encode([message]), now_us())
             for message in messages
         ]
         await asyncio.gather(*sent)
@@ -68,8 +72,7 @@ class Stack:
         try:
             yield sink
         finally:
-            if process.returncode is None:
-                process.terminate()
+            ask_to_end(process)
             sink.log = (await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS))[1].decode()
             print(sink.log)
         assert process.returncode in (0, -signal.SIGKILL), sink.log
@@ -208,7 +211,7 @@ async def test_an_influxdb_away_loses_nothing_and_prometheus_goes_on(stack, own_
 
 async def test_a_kill_repeats_points_and_changes_nothing(stack, own_influxdb):
     database = Database(own_influxdb())
-    minute_us = now_us() // MINUTE * MINUTE - MINUTE
+    minute_us = now_us() // (5 * MINUTE) * 5 * MINUTE - 3 * MINUTE  # ends no window of five minutes, which `late` would mark too
     both = trades(at=[minute_us, minute_us], id=["998", "999"], price=[1, 2])
     nameless = [trades(at=[minute_us], id=[""], price=price, instrument="kraken:BTC-USD") for price in (1, 2, 3)]
     await stack.put(
@@ -301,6 +304,46 @@ async def test_two_prometheus_sinks_share_the_instruments_and_one_takes_over(sta
         await until(taken_over)
         live = await one.page()
         assert all(live["crypto_trades_total", "binance", f"C{number}/USDT", "buy"] == 1 for number in range(12))
+
+
+def minute_of_an_account(first: int, fills: int) -> list:
+    """Return what an account tells from fill number `first` on, each message at its boundary, its stats at the end."""
+    found = [stats()] if not first else []
+    for number in range(first + 1, first + fills + 1):
+        at_us = T0 + number // 2 * SECOND  # two at most boundaries
+        found += [fill(at_us, number, f"{50 * number}.5"), portfolio(at_us)]
+    totals = [("fills", BTC, "BUY", number), ("notional", BTC, "BUY", f"{50 * number}.5")]
+    return [*found, stats(at_us, totals)]
+
+
+async def test_totals_of_accounts_never_fall_and_no_fill_is_two_points(stack, own_influxdb):
+    database, seen, seq = Database(own_influxdb()), [], itertools.count()
+    bought = ("trader_trades_total", "flow", "BTC/USDT", "BUY")
+
+    async def tell(first: int, repeated: int = 0) -> None:
+        messages = minute_of_an_account(first, FILLS)
+        for message in messages:
+            message.seq = next(seq)
+        await stack.put(*messages, *messages[len(messages) - repeated :])
+
+    await tell(0, repeated=20)
+    await stack.put(trial(0, best=True), trial(1, 2.5), run())
+    for start in range(1, 4):
+        async with stack.sink("prometheus") as page, stack.sink("influx", **database.settings) as store:
+            first = await page.page("/metrics")
+            seen.append(first[bought])
+            assert first["trader_traded_notional_usd_total", "flow", "BTC/USDT", "BUY"] == 50 * first[bought] + 0.5
+            assert first["andre_optimization_runs_total", "tpe", "complete"] == 2
+            await tell(start * FILLS, repeated=7)
+            await page.shows("/metrics", bought, (start + 1) * FILLS)
+            seen.append((await page.page("/metrics"))[bought])
+            page.process.kill()
+            store.process.kill()
+    async with stack.sink("influx", **database.settings, GROUP=stack.prefix + "again"):  # all of it once more
+        rows = await database.has(4 * FILLS, "trading", "fills", "price")
+        await database.has(2, "backtest", "optimization", "params")
+    assert len({row["_time"] for row in rows}) == 4 * FILLS
+    assert seen == sorted(seen) and seen[0] == FILLS and seen[-1] == 4 * FILLS
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Plays a tape to whoever listens: the past as fast as it is taken, then the present at its speed; with faults on request."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -12,7 +13,7 @@ STEP_SECONDS = 0.005  # of the present: frames of so long are sent together
 YIELD_FRAMES = 256  # of the past: so often others, such as REST answers, get their turn
 BEHIND_LIMIT_US = 60_000_000  # behind the present by more, the player leaves out what its listeners did not take
 
-How = Literal["json", "field", "negative", "nan", "huge", "wild"]
+How = Literal["json", "field", "negative", "nan", "huge", "wild", "past"]
 HUGE_BYTES = 10_000_000
 NEVER_US = 2**63 - 1
 
@@ -147,7 +148,7 @@ class Player:
 def corrupted(raw: bytes, how: How) -> bytes:
     """Return the frame as a broken venue might send it."""
     price = raw.find(b'"p":"') + 5 if b'"p":"' in raw else raw.find(b'"b":"') + 5
-    if how == "json" or (price < 5 and how != "wild"):
+    if how == "json" or (price < 5 and how not in ("wild", "past")):
         return raw[: len(raw) // 2]
     end = raw.index(b'"', price) if price >= 5 else 0
     match how:
@@ -159,5 +160,7 @@ def corrupted(raw: bytes, how: How) -> bytes:
             return raw[:price] + b"NaN" + raw[end:]
         case "huge":
             return raw[:price] + b"1" * HUGE_BYTES + raw[end:]
+        case "past":
+            return re.sub(rb'"E":\d+', b'"E":5', raw, count=1)
         case _:
             return raw.replace(b'"E":1', b'"E":9', 1)

@@ -6,7 +6,7 @@ ws://HOST/fstream/stream                USD-M futures; also /fstream/public/stre
 /fapi/v1/depth time exchangeInfo        USD-M futures
 POST /control/cut {"venue":"binance"}                                          end all connections
 POST /control/skip {"venue":…,"count":3,"symbol":"btcusdt","channel":"trade"}  leave the next frames out
-POST /control/corrupt {…,"how":"json|field|negative|nan|huge|wild"}            mangle the next frames
+POST /control/corrupt {…,"how":"json|field|negative|nan|huge|wild|past"}       mangle the next frames
 """
 
 import asyncio

@@ -19,17 +19,17 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, ValidationError, field
 
 from schemas.codec import BAD_INPUT, shown
-from schemas.market import Micros, Quotes, Trades
-from services.ingest.venues.clock import AHEAD_LIMIT_US, FRESH_US, VenueClock
-from services.ingest.venues.events import Diff, Events, FrameError, Link, OffTape, Reply, Snapshot, frame_error
+from schemas.market import LEAST, Micros, Price, Quotes, QuoteSize, Size, Trades
+from services.ingest.venues.clock import AHEAD_LIMIT_US, BEHIND_LIMIT_US, FRESH_US, VenueClock
+from services.ingest.venues.events import Diff, Events, FrameError, Link, OffTape, Repeat, Reply, Snapshot, frame_error
 
-LARGEST = 1.7976931348623157e308  # refuses infinity
 MICROSECONDS_FROM = 100_000_000_000_000  # a time below it is in milliseconds: the year 5138, or 1973 in microseconds
 PREFIX = b'{"stream":"'
 ROUTES_LIMIT = 10_000  # stream names; a venue lists some 3,000 symbols
+ANEW_US = 60_000_000  # a known id so long after the last quote is no repeat, as with trades: two connections overlap for seconds
 HELD_LIMIT_QUOTES = 1_000  # waiting for a timed message: a second of the busiest symbol
 HELD_LIMIT_US = 1_000_000
 SNAPSHOT_LEVELS = 1_000
@@ -40,11 +40,8 @@ QUOTE_ASSETS = (
     "SOL", "DAI", "PAX", "VAI", "USD",
 )  # fmt: skip
 
-Price = Annotated[float, Meta(gt=0, le=LARGEST)]
-Size = Annotated[float, Meta(gt=0, le=LARGEST)]
-Amount = Annotated[float, Meta(ge=0, le=LARGEST)]
 Id = Annotated[int, Meta(ge=0)]
-Levels = list[tuple[Price, Amount]]
+Levels = list[tuple[Price, QuoteSize]]
 
 
 class Trade(Struct, gc=False):
@@ -69,10 +66,10 @@ class AggTrade(Struct, gc=False):
 
 class Ticker(Struct, gc=False):
     id: Id = field(name="u")
-    bid: Amount = field(name="b")  # 0 where the side is empty
-    bid_size: Amount = field(name="B")
-    ask: Amount = field(name="a")
-    ask_size: Amount = field(name="A")
+    bid: QuoteSize = field(name="b")  # 0 where the side is empty; else a Price, see `present`
+    bid_size: QuoteSize = field(name="B")
+    ask: QuoteSize = field(name="a")
+    ask_size: QuoteSize = field(name="A")
     at: Micros = field(name="T", default=0)
     sent: Micros = field(name="E", default=0)
 
@@ -121,7 +118,7 @@ Route = Callable[[bytes, int], Events]
 
 
 class Binance:
-    """The protocol of one connection after another: times and held quotes are the connection's, update ids stay."""
+    """The protocol of one connection after another: times, held quotes and update ids are the connection's."""
 
     name: ClassVar[str] = "binance"
     ws_url: ClassVar[str] = "wss://stream.binance.com:9443"
@@ -138,7 +135,7 @@ class Binance:
         self.instruments = {self.symbol(instrument): instrument for instrument in instruments}
         self._routes: dict[bytes, Route] = {}  # by stream
         self._prefixes: dict[bytes, Route] = {}  # by a frame's first bytes, so many that every known stream's name is among them
-        self._width = 0
+        self._prefix = slice(0)
         self._channels = {"trade": self._trade, "aggTrade": self._agg_trade, "bookTicker": self._ticker, "depth": self._depth}
         self._held: list[Quotes] = []
 
@@ -161,12 +158,16 @@ class Binance:
         """Forget what belonged to the last connection."""
         self.clock = VenueClock()
         self._held = []
+        self._routes, self._prefixes, self._prefix = {}, {}, slice(0)  # a route of quotes knows the last id
 
     def decode(self, frame: bytes, received_us: int) -> Events:
         """Return what a frame says, in the venue's order. Raises FrameError."""
-        route = self._prefixes.get(frame[: self._width])
         try:
-            return route(frame, received_us) if route else self._unrouted(frame, received_us)
+            route = self._prefixes[frame[self._prefix]]
+        except KeyError:  # rare, so that the look-up of a known stream is two instructions
+            route = self._unrouted
+        try:
+            return route(frame, received_us)
         except FrameError:
             raise
         except BAD_INPUT as error:
@@ -197,7 +198,9 @@ class Binance:
 
     @staticmethod
     def symbol(instrument: str) -> str:
-        return instrument.partition(":")[2].replace("-", "")
+        """Return the venue's symbol. Raises ValueError for an instrument that is none of its kind."""
+        base, quote = instrument.partition(":")[2].split("-")
+        return base + quote
 
     # Routes: one for each stream, made when it is first seen.
 
@@ -214,7 +217,8 @@ class Binance:
             if event_us < MICROSECONDS_FROM:
                 event_us, sent_us = event_us * 1_000, sent_us * 1_000
             clock, held = self.clock, self._held
-            if held or event_us - sent_us > AHEAD_LIMIT_US or sent_us - clock.sent_us > AHEAD_LIMIT_US:
+            timely = -AHEAD_LIMIT_US <= sent_us - clock.sent_us <= AHEAD_LIMIT_US
+            if held or not (timely and -BEHIND_LIMIT_US <= event_us - sent_us <= AHEAD_LIMIT_US):
                 held = self._see(sent_us, event_us, received_us, frame)
             else:  # what `see` does when nothing is unusual, without two calls: half of all frames pass here
                 clock.sent_us, clock.seen_us, clock.refused = sent_us, received_us, 0
@@ -227,46 +231,62 @@ class Binance:
         return route
 
     def _ticker(self, instrument: str) -> Route:
-        last_id, read = -1, _TICKER.decode
+        last_id, last_us, read = -1, 0, _TICKER.decode
+        repeat = (Repeat(instrument),)
 
         def route(frame: bytes, received_us: int) -> Events:
-            nonlocal last_id
+            nonlocal last_id, last_us
             ticker = read(frame).data
             if ticker.id <= last_id:
-                return ()  # a repeat, as two connections overlap
-            bid, bid_size, ask, ask_size = ticker.bid, ticker.bid_size, ticker.ask, ticker.ask_size
-            if not (bid and ask):
-                bid, bid_size = (bid, bid_size) if bid else (None, None)
-                ask, ask_size = (ask, ask_size) if ask else (None, None)
+                if received_us - last_us <= ANEW_US:
+                    return repeat  # as two connections overlap
+                last_id = -1
+                return [Repeat(instrument, True), *route(frame, received_us)]
+            bid = ticker.bid  # one statement for all four would make a tuple first
+            bid_size = ticker.bid_size
+            ask = ticker.ask
+            ask_size = ticker.ask_size
+            if bid < LEAST or ask < LEAST:
+                bid, bid_size = present(bid, bid_size, "b")
+                ask, ask_size = present(ask, ask_size, "a")
             clock = self.clock
             if ticker.sent:
                 event_us, sent_us = ticker.at, ticker.sent
                 if event_us < MICROSECONDS_FROM:
                     event_us, sent_us = event_us * 1_000, sent_us * 1_000
-                if self._held or event_us - sent_us > AHEAD_LIMIT_US or sent_us - clock.sent_us > AHEAD_LIMIT_US:
+                timely = -AHEAD_LIMIT_US <= sent_us - clock.sent_us <= AHEAD_LIMIT_US
+                if self._held or not (timely and -BEHIND_LIMIT_US <= event_us - sent_us <= AHEAD_LIMIT_US):
                     self._see(sent_us, event_us, received_us, frame)
                 else:
                     clock.sent_us, clock.seen_us, clock.refused = sent_us, received_us, 0
             else:
                 passed_us = received_us - clock.seen_us
                 if self._held or passed_us > FRESH_US or not clock.sent_us:
-                    last_id = ticker.id
+                    last_id, last_us = ticker.id, received_us
                     return self._hold(Quotes(instrument, [0], [received_us], [bid], [bid_size], [ask], [ask_size]))
                 event_us = clock.sent_us + passed_us if passed_us > 0 else clock.sent_us
                 if event_us > clock.estimate_us:
                     clock.estimate_us = event_us
                 else:
                     event_us = clock.estimate_us
-            last_id = ticker.id
+            last_id, last_us = ticker.id, received_us
             return (Quotes(instrument, [event_us], [received_us], [bid], [bid_size], [ask], [ask_size]),)
 
         return route
 
     def _depth(self, instrument: str) -> Route:
+        read = _DEPTH.decode
+
         def route(frame: bytes, received_us: int) -> Events:
-            depth = _DEPTH.decode(frame).data
-            event_us = micros(depth.at or depth.sent)
-            held = self._see(micros(depth.sent), event_us, received_us, frame)
+            depth = read(frame).data
+            sent_us = micros(depth.sent)
+            event_us = micros(depth.at) if depth.at else sent_us
+            clock, held = self.clock, self._held
+            timely = -AHEAD_LIMIT_US <= sent_us - clock.sent_us <= AHEAD_LIMIT_US
+            if held or not (timely and -BEHIND_LIMIT_US <= event_us - sent_us <= 0):
+                held = self._see(sent_us, event_us, received_us, frame)
+            else:
+                clock.sent_us, clock.seen_us, clock.refused = sent_us, received_us, 0
             diff = Diff(instrument, event_us, received_us, depth.first, depth.last, depth.previous, depth.bids, depth.asks)
             return [*held, diff] if held else (diff,)
 
@@ -279,9 +299,9 @@ class Binance:
         clock = self.clock
         earlier_us = clock.sent_us
         if not clock.see(sent_us, received_us):
-            raise self._ahead("$.data.E", sent_us, clock.now(received_us), frame)
-        if event_us - sent_us > AHEAD_LIMIT_US:
-            raise self._ahead("$.data.T", event_us, sent_us, frame)
+            raise self._untimely("$.data.E", sent_us, clock.now(received_us), frame)
+        if not -BEHIND_LIMIT_US <= event_us - sent_us <= AHEAD_LIMIT_US:
+            raise self._untimely("$.data.T", event_us, sent_us, frame)
         if not self._held:
             return ()
         return self._release(lambda quote_us: clock.estimate_back(quote_us, earlier_us))
@@ -314,7 +334,7 @@ class Binance:
             if route is None:
                 return ()  # a stream that nobody asked for, such as a kline in a recording
         elif len(self._prefixes) < ROUTES_LIMIT:
-            self._prefixes[frame[: self._width]] = route
+            self._prefixes[frame[self._prefix]] = route
         return route(frame, received_us)
 
     def _route(self, stream: str, frame: bytes) -> Route | None:
@@ -330,14 +350,18 @@ class Binance:
             except ValueError as error:
                 raise FrameError(self.name, stream, "unknown_symbol", "$.stream", str(error), shown(stream), frame) from error
             width = len(PREFIX) + len(name) + 1  # with the closing quote: a prefix tells streams apart
-            if width > self._width:
-                self._width = width
+            if width > self._prefix.stop:
+                self._prefix = slice(width)
                 self._prefixes.clear()
         return self._routes[name]
 
-    def _ahead(self, path: str, time_us: int, clock_us: int, frame: bytes) -> FrameError:
-        expected = f"a time at most {AHEAD_LIMIT_US} us ahead of the venue's clock, {clock_us}"
-        return self._placed(FrameError(self.name, stream_of(frame), "ahead_of_clock", path, expected, str(time_us), frame))
+    def _untimely(self, path: str, time_us: int, clock_us: int, frame: bytes) -> FrameError:
+        if time_us > clock_us:
+            reason, limit = "ahead_of_clock", f"{AHEAD_LIMIT_US} us ahead of"
+        else:
+            reason, limit = "behind_clock", f"{BEHIND_LIMIT_US} us behind"
+        expected = f"a time at most {limit} the venue's clock, {clock_us}"
+        return self._placed(FrameError(self.name, stream_of(frame), reason, path, expected, str(time_us), frame))
 
     def _located(self, error: Exception, frame: bytes) -> FrameError:
         return self._placed(frame_error(self.name, stream_of(frame), error, frame))
@@ -347,6 +371,15 @@ class Binance:
         located.instrument = self.instruments.get(symbol.upper(), "")
         located.kind = {"trade": "trades", "aggTrade": "trades", "bookTicker": "quotes", "depth": "book"}.get(channel.partition("@")[0], "")
         return located
+
+
+def present(price: float, size: float, name: str) -> tuple[float, float] | tuple[None, None]:
+    """Return price and size of a quote's side, None for both where it is empty. Raises ValidationError for a price below all."""
+    if price >= LEAST:
+        return price, size
+    if price:
+        raise ValidationError(f"Expected `float` >= {LEAST} - at `$.data.{name}`")
+    return None, None
 
 
 def micros(time: int) -> int:

@@ -11,6 +11,7 @@ the next timed one and takes its offset. Estimates never fall and never go behin
 
 FRESH_US = 200_000  # depth comes each 100 ms while anything changes: two of them missing is a pause
 AHEAD_LIMIT_US = 5_000_000  # more than a stalled connection makes of its delay, less than anyone's window
+BEHIND_LIMIT_US = 60_000_000  # a connection's backlog, behind a broker that was slow or another connection, lies no further back
 REFUSALS_TO_BELIEVE = 20  # so many in a row, and it was our clock that was wrong
 
 
@@ -37,13 +38,21 @@ class VenueClock:
         return self.sent_us + passed_us if passed_us > 0 else self.sent_us
 
     def see(self, sent_us: int, received_us: int) -> bool:
-        """Learn from a timed message. False if its time runs ahead of the clock by more than AHEAD_LIMIT_US."""
-        if sent_us - self.sent_us > AHEAD_LIMIT_US and self.sent_us and sent_us - self.now(received_us) > AHEAD_LIMIT_US:
+        """Learn from a timed message. False if its time is ahead of the clock by more than AHEAD_LIMIT_US, or behind by BEHIND_LIMIT_US.
+
+        One that is behind by less is of a backlog: good, but it says nothing of the clock, unless all do.
+        """
+        if self.sent_us and self._strange(sent_us, received_us):
             self.refused += 1
             if self.refused < REFUSALS_TO_BELIEVE:
-                return False
+                return 0 <= self.sent_us - sent_us <= BEHIND_LIMIT_US
         self.sent_us, self.seen_us, self.refused = sent_us, received_us, 0
         return True
+
+    def _strange(self, sent_us: int, received_us: int) -> bool:
+        if sent_us < self.sent_us:
+            return self.sent_us - sent_us > AHEAD_LIMIT_US
+        return sent_us - self.sent_us > AHEAD_LIMIT_US and sent_us - self.now(received_us) > AHEAD_LIMIT_US
 
     def estimate(self, received_us: int) -> int:
         """Return the event time of an untimed message, however long ago the last timed one is; ours if there is none."""

@@ -42,6 +42,13 @@ class OffTape(Struct, gc=False):
     event_us: int
 
 
+class Repeat(Struct, gc=False):
+    """A quote whose update id is known. `anew`: it is none, nor were those since the last quote, for the ids have begun anew."""
+
+    instrument: str
+    anew: bool = False
+
+
 class Reply(Struct, gc=False):
     """The venue's answer to a request; `error` is "" if it was accepted."""
 
@@ -49,7 +56,7 @@ class Reply(Struct, gc=False):
     error: str = ""
 
 
-Event = Trades | Quotes | Diff | Snapshot | OffTape | Reply
+Event = Trades | Quotes | Diff | Snapshot | OffTape | Repeat | Reply
 Events = Sequence[Event]
 
 

@@ -1,0 +1,1 @@
+"""The account stage: signals in, trading out."""
