@@ -11,6 +11,9 @@ BENCHMARKS = {
     "decode": "benchmarks.decode",
     "indicators": "benchmarks.indicators",
     "latency": "benchmarks.latency",
+    "gateway": "benchmarks.gateway",
+    "backtest": "benchmarks.backtest",
+    "importing": "benchmarks.importing",
 }
 BAD_USE = 2
 

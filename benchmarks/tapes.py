@@ -26,6 +26,7 @@ class Record(NamedTuple):
     offset: int
     key: bytes
     value: bytes
+    timestamp_us: int = 0
 
 
 class Tape(NamedTuple):

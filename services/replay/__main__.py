@@ -2,12 +2,18 @@
 
 import typer
 
-from runtime import commands
-from services.replay import computing, importing
+from runtime import commands, log
+from services.replay import backtest, computing, importing, lookahead, optimise, playing, recording, verifying
 
 COMMANDS = {
     "import": importing.run,
+    "record": recording.run,
     "compute": computing.run,
+    "backtest": backtest.run,
+    "optimise": optimise.run,
+    "lookahead": lookahead.run,
+    "verify": verifying.run,
+    "publish": playing.run,
 }
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -16,6 +22,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 @app.callback()
 def replay() -> None:
     """Recorded data through the core."""
+    log.setup("replay", "warning")  # aiokafka would add lines of its own to the one that says what is wrong
 
 
 for name, command in COMMANDS.items():

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from runtime.config import ConfigError, Settings, load
 from schemas.instruments import labels
 from schemas.market import MAX_ROWS, Gap, Heartbeat, Quotes, Trades
 from services.replay import streams
@@ -18,6 +19,7 @@ from services.replay.tables import FORMATS
 
 STREAMS = "binance-streams"
 ALL_FORMATS = (*FORMATS, STREAMS)
+NO_ROWS = "expected at least one row in the files, found none; nothing was written"
 Message = Trades | Quotes | Heartbeat | Gap
 
 
@@ -26,14 +28,24 @@ def run(
     format: Annotated[str, typer.Option(help=f"One of {', '.join(ALL_FORMATS)}.")],
     instrument: Annotated[str, typer.Option(help="What the rows are of, as binance:BTC-USDT.")],
     rows: Annotated[int, typer.Option(help=f"Rows of a run, 1 to {MAX_ROWS}.")] = MAX_ROWS,
+    archive: Annotated[Path | None, typer.Option(help="Into the archive in this directory, which is made or gone on with.")] = None,
+    topic: Annotated[bool, typer.Option("--topic", help="Onto the topic market of KAFKA_BOOTSTRAP_SERVERS and TOPIC_PREFIX.")] = False,
 ) -> None:
     """Write the rows of files to stdout as market messages, JSON lines, ended by a heartbeat at the last row's time.
 
-    Times of receipt are those of the events, except in binance-streams, which has its own.
-    Exit code 2 at the first row that cannot be read.
+    With --archive or --topic they go there instead, a run or the heartbeat in a record. Times of receipt are those of the events,
+    except in binance-streams, which has its own. Exit code 2 at the first row that cannot be read; an archive then has nothing of it.
     """
     with ended_well("import"):
         checked(format, instrument, rows)
+        if archive is not None and topic:
+            raise BadInput(f"--archive is {str(archive)!r}, expected none beside --topic; nothing was read")
+        if archive is not None:
+            print(into_archive(files, format, instrument, rows, archive))
+            return
+        if topic:
+            print(onto_topic(files, format, instrument, rows))
+            return
         out, encode = sys.stdout.buffer, msgspec.json.Encoder().encode
         for message in ended(imported(files, format, instrument, rows)):
             out.write(encode(message) + b"\n")
@@ -60,9 +72,58 @@ def imported(files: Iterable[Path], format: str, instrument: str, limit_rows: in
     reader = Reader(FORMATS[format], instrument, limit_rows)
     for path in files:
         yield from reader.runs(path)
+    told_of_left_out(reader)
+
+
+def into_archive(files: list[Path], format: str, instrument: str, limit_rows: int, directory: Path) -> str:
+    """Import into an archive and return what was done, in words. Raises BadInput, and then nothing of it is there."""
+    from services.replay import columnar, storing  # pyarrow takes a while to import, and other commands need none of it
+
+    with storing.stored(directory, settings().topic_prefix, instrument, limit_rows) as store:
+        if format == STREAMS:
+            for message in imported(files, format, instrument, limit_rows):
+                store.put(message)
+        else:
+            reader = Reader(FORMATS[format], instrument, limit_rows)
+            for tables in columnar.stretches(files, FORMATS[format], reader):
+                for table in tables:
+                    store.take(table)
+                store.end_run()
+            told_of_left_out(reader)
+        if not store.rows:
+            raise BadInput(NO_ROWS)
+        told_of_early(store.early_rows)
+        return store.finished()
+
+
+def onto_topic(files: list[Path], format: str, instrument: str, limit_rows: int) -> str:
+    """Import onto the topic and return what was done, in words. Raises BadInput; what was read before is there then."""
+    from services.replay import columnar, sending
+
+    if format == STREAMS:
+        return sending.sent(settings(), ended(imported(files, format, instrument, limit_rows)))
+    reader = Reader(FORMATS[format], instrument, limit_rows)
+    done = sending.sent(settings(), ended(columnar.runs(files, FORMATS[format], reader, instrument, limit_rows)))
+    told_of_left_out(reader)
+    return done
+
+
+def settings() -> Settings:
+    try:
+        return load(Settings)
+    except ConfigError as error:
+        raise BadInput(str(error)) from error
+
+
+def told_of_left_out(reader: Reader) -> None:
     if reader.left_out_rows:
         found = f"{reader.left_out_rows} rows of price 0 and size 0 are no trades; left out"
         print(f"import: {reader.first_left_out}: {found}", file=sys.stderr)
+
+
+def told_of_early(rows: int) -> None:
+    if rows:
+        print(f"import: {rows} rows are earlier than the row before them; sort the file, or expect them as late", file=sys.stderr)
 
 
 def ended(messages: Iterable[Message]) -> Iterator[Message]:
@@ -82,7 +143,6 @@ def ended(messages: Iterable[Message]) -> Iterator[Message]:
             received_us, instrument = message.received_us[-1], message.instrument
         yield message
     if not last_us:
-        raise BadInput("expected at least one row in the files, found none; nothing was written")
-    if early_rows:
-        print(f"import: {early_rows} rows are earlier than the row before them; sort the file, or expect them as late", file=sys.stderr)
+        raise BadInput(NO_ROWS)
+    told_of_early(early_rows)
     yield Heartbeat(instrument, max(last_us.values()), received_us)

@@ -3,9 +3,9 @@
 import csv
 import io
 from collections.abc import Iterator
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from schemas.market import Quotes, Trades
 from services.replay.ending import BadInput
@@ -29,27 +29,32 @@ class Reader:
         """Yield a file's rows in runs of at most limit_rows. Raises BadInput at the first row that cannot be read."""
         with readable(path):
             for name, content in members(path):
-                lines = csv.reader(io.TextIOWrapper(content, "utf-8-sig", newline=""))
-                try:
-                    yield from self._runs(name, lines)
-                except (csv.Error, UnicodeDecodeError) as error:
-                    at = f"{name}:{lines.line_num + 1}"
-                    raise BadInput(f"{at}: expected rows of comma-separated text, found: {error}; nothing behind it was read") from error
+                yield from self.within(name, content)
 
-    def _runs(self, name: str, lines: Any) -> Iterator[Trades | Quotes]:
-        positions = self._table.positions
-        first = next(filter(None, lines), None)
-        if first is not None and is_header(first):
-            if self._table.named:
-                positions = named(name, lines.line_num, self._table, first)
-            first = next(filter(None, lines), None)
-        number = lines.line_num
+    def within(self, name: str, content: BinaryIO, number: int = 1, positions: Positions | None = None) -> Iterator[Trades | Quotes]:
+        """Yield the rows of a file, or of a part of one: `number` is its first line's, and a header is looked for if positions are None."""
+        lines = csv.reader(io.TextIOWrapper(content, "utf-8-sig", newline=""))
+        try:
+            yield from self._runs(name, lines, number - 1, positions)
+        except (csv.Error, UnicodeDecodeError) as error:
+            at = f"{name}:{number + lines.line_num}"
+            raise BadInput(f"{at}: expected rows of comma-separated text, found: {error}; nothing behind it was read") from error
+
+    def _runs(self, name: str, lines: Any, before: int, positions: Positions | None) -> Iterator[Trades | Quotes]:
+        number, first = first_row(lines)
+        if positions is None:
+            positions = self._table.positions
+            if first is not None and is_header(first):
+                if self._table.named:
+                    positions = named(name, before + number, self._table, first)
+                number, first = first_row(lines)
+        number += before
         rows = [first] if first else []
         rows += islice(lines, self._limit_rows - len(rows))
         while rows:
             if (found := self._run(name, number, positions, rows)) is not None:
                 yield found
-            number = lines.line_num + 1
+            number = before + lines.line_num + 1
             rows = list(islice(lines, self._limit_rows))
 
     def _run(self, name: str, number: int, positions: Positions, rows: list[Row]) -> Trades | Quotes | None:
@@ -57,7 +62,10 @@ class Reader:
         try:
             return read(self._table, positions, self._instrument, rows)
         except (ValueError, KeyError, IndexError):
-            kept = [row for offset, row in enumerate(rows) if row and self._is_kept(f"{name}:{number + offset}", positions, row)]
+            width = max(positions) + 1  # what stands behind the columns may be of any length
+            numbers = accumulate((1 + sum(cell.count("\n") for cell in row) for row in rows), initial=number)
+            numbered = zip(numbers, rows, strict=False)  # the last number is that of the row behind them
+            kept = [row[:width] for line, row in numbered if row and self._is_kept(f"{name}:{line}", positions, row)]
             return read(self._table, positions, self._instrument, kept) if kept else None
 
     def _is_kept(self, place: str, positions: Positions, row: Row) -> bool:
@@ -69,6 +77,16 @@ class Reader:
             return False
         check(place, self._table, positions, self._instrument, row)
         return True
+
+
+def first_row(lines: Any) -> tuple[int, Row | None]:
+    """Return the next row that is not empty and the number of its first line; None at the end."""
+    number = lines.line_num + 1
+    for row in lines:
+        if row:
+            return number, row
+        number = lines.line_num + 1
+    return number, None
 
 
 def is_header(row: Row) -> bool:

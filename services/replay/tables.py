@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import NamedTuple
 
-from schemas.market import Quotes, Trades
+from schemas.market import LEAST, MOST, Quotes, Trades
 
 MICROSECONDS_FROM = 100_000_000_000_000  # a smaller time is in milliseconds: the year 5138, or 1973 in microseconds
 TIME_LIMIT_US = 2**62
@@ -54,7 +54,7 @@ def ids(cells: Cells) -> list[str]:
 
 def positive(cells: Cells) -> list[float]:
     found = list(map(float, cells))
-    if not (min(found) > 0 and all(map(isfinite, found))):
+    if not (LEAST <= min(found) and max(found) <= MOST and all(map(isfinite, found))):
         raise ValueError
     return found
 
@@ -69,7 +69,7 @@ def size_or_empty(cells: Cells) -> list[float | None]:
 
 def not_negative(cells: Cells) -> list[float]:
     found = list(map(float, cells))
-    if not (min(found) >= 0 and all(map(isfinite, found))):
+    if not (min(found) >= 0 and max(found) <= MOST and all(map(isfinite, found))):
         raise ValueError
     return found
 
@@ -108,9 +108,9 @@ def quotes(instrument: str, at: list, bid: list, bid_size: list, ask: list, ask_
 
 
 MICROS = "microseconds since 1970 UTC"
-POSITIVE = "a finite number > 0"
+POSITIVE = f"a number from {LEAST:g} to {MOST:g}"
 ID = f"at most {ID_LIMIT_CHARACTERS} characters"
-QUOTE_PRICE, QUOTE_SIZE = "a finite number > 0, or nothing", "a finite number >= 0, or nothing beside no price"
+QUOTE_PRICE, QUOTE_SIZE = f"{POSITIVE}, or nothing", f"a number from 0 to {MOST:g}, or nothing beside no price"
 
 TAPE = (
     Column("ts_us", MICROS, times),

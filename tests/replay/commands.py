@@ -1,8 +1,11 @@
 """The real commands, as a user types them."""
 
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -21,10 +24,23 @@ TAPE = """ts_us,id,side,price,qty
 """
 
 
-def replay(*words: object, given: bytes | None = None) -> subprocess.CompletedProcess:
-    """Run a command to its end; its standard output and error are captured."""
-    command = [sys.executable, "-m", "services.replay", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, input=given, capture_output=True, timeout=LIMIT_SECONDS)
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "services.replay", *map(str, words)]
+
+
+def replay(
+    *words: object,
+    given: bytes | None = None,
+    env: dict[str, str] | None = None,
+    out: int | BinaryIO = subprocess.PIPE,
+    file_bytes: int | None = None,
+) -> subprocess.CompletedProcess:
+    """Run a command to its end; its standard output and error are captured. `file_bytes`: no file may grow beyond, as on a full disk."""
+    whole = {**os.environ, **env} if env else None
+    limited = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))) if file_bytes else None
+    return subprocess.run(
+        command(*words), cwd=ROOT, input=given, stdout=out, stderr=subprocess.PIPE, timeout=LIMIT_SECONDS, env=whole, preexec_fn=limited
+    )
 
 
 def bars(done: subprocess.CompletedProcess) -> list[Bar]:

@@ -71,7 +71,7 @@ def test_messages_of_other_types_are_skipped_and_counted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"price":[100.0]', '"price":[-1]', "3: expected float > 0.0, found -1, at $.price[0]; nothing behind it was read"),
+        ('"price":[100.0]', '"price":[-1]', "3: expected float >= 1e-18, found -1, at $.price[0]; nothing behind it was read"),
         ('"price":[100.0]', '"price":[NaN]', "3: expected "),
         ('"price":[100.0]', '"price":[]', "3: expected columns of one length, at least 1:"),
         ('"price":[100.0],', "", "3: expected a valid message (Object missing required field price), found "),
