@@ -1,0 +1,1 @@
+"""The gateway service: webhooks in, REST, WebSocket and the live page out."""
