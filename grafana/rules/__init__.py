@@ -1,0 +1,1 @@
+"""Recording rules and alerts of Prometheus: the tables, and what writes them as YAML."""
