@@ -6,17 +6,18 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from deploy.demo.arrived import Arrival, arrivals
-from deploy.demo.pages import STAGES, Row, read
+from deploy.demo.containers import Containers, hindrance
+from deploy.demo.pages import ACCOUNT, STAGES, STRATEGY, Row, Shown, read
 from deploy.demo.stack import Stack
 from deploy.native.errors import NativeError
 from runtime import commands
@@ -37,23 +38,22 @@ def demo(
     workers: Annotated[
         int, typer.Option(envvar="DEMO_WORKERS", min=1, max=12, help="How many indicator workers share the partitions.")
     ] = 1,
-    engine: Annotated[str, typer.Option(envvar="DEMO", help="native or compose.")] = "native",
+    engine: Annotated[str, typer.Option(envvar="DEMO", help="compose, native, or auto: compose where it can be.")] = "auto",
     directory: Annotated[Path, typer.Option(envvar="DEMO_DIRECTORY", help="Data and logs; emptied at the start.")] = DIRECTORY,
 ) -> None:
     """Start the whole stream on this machine and show what it makes of the market.
 
     Exit code 0 if data reached every store that runs, 1 if not, 2 if it could not start.
     """
-    if engine != "native":
-        problem = f"DEMO is {engine!r}, expected native" + (": the compose stack is not there yet" if engine == "compose" else "")
-        print(f"demo: {problem}; leave it out", file=sys.stderr)
+    if engine not in ("auto", "compose", "native"):
+        print(f"demo: DEMO is {engine!r}, expected compose, native or auto", file=sys.stderr)
         raise typer.Exit(BAD_USE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with alone(directory), Stack(directory, live, workers, lambda text: console.print(f"demo: {text}", style="dim")) as stack:
+        with alone(directory), chosen(engine, directory, live, workers) as stack:
             print_addresses(stack)
             code = watch(stack, seconds)
-            console.print("demo: stopping", style="dim")
+            say("stopping")
     except NativeError as error:
         if error.tail:
             print(error.tail, file=sys.stderr)
@@ -62,6 +62,19 @@ def demo(
     except KeyboardInterrupt:
         code = 0
     raise typer.Exit(code)
+
+
+def chosen(engine: str, directory: Path, live: bool, workers: int) -> Stack | Containers:
+    """Return the stream in containers or as plain processes, not yet started."""
+    if engine == "auto":
+        why = hindrance(live)
+        engine = "native" if why else "compose"
+        say(f"without containers, since {why}" if why else "in containers; DEMO=native runs without")
+    return Containers(live, workers, say, directory) if engine == "compose" else Stack(directory, live, workers, say)
+
+
+def say(text: str) -> None:
+    console.print(f"demo: {text}", style="dim")
 
 
 @contextlib.contextmanager
@@ -82,26 +95,24 @@ def alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def print_addresses(stack: Stack) -> None:
+def print_addresses(stack: Stack | Containers) -> None:
     table = Table(title="Where everything is", title_justify="left", box=None, show_header=False)
     for name, address in stack.addresses.items():
         table.add_row(name, address)
-    table.add_row("logs", str(stack.directory))
+    table.add_row("logs", stack.logs)
     console.print(table)
 
 
-def watch(stack: Stack, seconds: float) -> int:
+def watch(stack: Stack | Containers, seconds: float) -> int:
     """Show the table until Ctrl-C or for so many seconds; return the exit code."""
     ends = time.monotonic() + seconds if seconds else float("inf")
-    rows: list[Row] = []
     try:
-        with Live(table_of(rows), console=console, auto_refresh=False) as shown:
+        with Live(page_of(Shown([], {}, {})), console=console, auto_refresh=False) as shown:
             while time.monotonic() < ends:
                 if dead := stack.dead():
                     print(f"demo: {dead}", file=sys.stderr)
                     return ANSWER_NO
-                rows = read(stack.services)
-                shown.update(table_of(rows), refresh=True)
+                shown.update(page_of(read(stack.services)), refresh=True)
                 time.sleep(max(0.0, min(REFRESH_SECONDS, ends - time.monotonic())))
     except KeyboardInterrupt:
         return 0
@@ -110,9 +121,9 @@ def watch(stack: Stack, seconds: float) -> int:
     return report(stack)
 
 
-def report(stack: Stack) -> int:
+def report(stack: Stack | Containers, grace_seconds: float = ARRIVAL_GRACE_SECONDS) -> int:
     """Print what arrived where; return 0 if something of everything did."""
-    deadline = time.monotonic() + ARRIVAL_GRACE_SECONDS
+    deadline = time.monotonic() + grace_seconds
     while True:
         found = arrivals(stack)
         if all(arrival.amount for arrival in found) or time.monotonic() > deadline:
@@ -121,7 +132,7 @@ def report(stack: Stack) -> int:
     console.print(arrivals_table(found))
     missing = [f"{arrival.what} in {arrival.store}" for arrival in found if not arrival.amount]
     if missing:
-        print(f"demo: expected data in every store, found none of {', '.join(missing)}; see the logs in {stack.directory}", file=sys.stderr)
+        print(f"demo: expected data in every store, found none of {', '.join(missing)}; see the logs: {stack.logs}", file=sys.stderr)
     return ANSWER_NO if missing else 0
 
 
@@ -132,6 +143,34 @@ def arrivals_table(found: list[Arrival]) -> Table:
     table.add_column("amount", justify="right")
     for arrival in found:
         table.add_row(arrival.store, arrival.what, f"{arrival.amount:,.0f}", style="" if arrival.amount else "red")
+    return table
+
+
+def page_of(found: Shown) -> Group:
+    """Return the live page: instruments, and below them the accounts on paper with their strategies."""
+    tables = [table_of(found.rows)]
+    if found.accounts:
+        tables.append(figures_table("account", found.accounts, ACCOUNT, {"value", "P&L"}))
+    if found.strategies:
+        tables.append(figures_table("strategy", found.strategies, STRATEGY, {"holds", "P&L"}))
+    return Group(*tables)
+
+
+def figures_table(what: str, found: dict[str, dict[str, float]], columns: Iterable[str], money: set[str]) -> Table:
+    """Return a table with a row for each account or strategy. money: columns in dollars."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(what, no_wrap=True, min_width=22)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True, min_width=10)
+    for name, figures in sorted(found.items()):
+        cells = []
+        for column in columns:
+            value = figures.get(column)
+            digits = 2 if column in money or "%" in column or "rate" in column else 0
+            cell = shown(value, digits, sign=column == "P&L")
+            colour = "" if column != "P&L" or not value else "green" if value > 0 else "red"
+            cells.append(f"[{colour}]{cell}[/]" if colour else cell)
+        table.add_row(name, *cells)
     return table
 
 

@@ -5,16 +5,24 @@ import io
 import json
 from typing import NamedTuple
 
-from prometheus_client.parser import text_string_to_metric_families
-
+from deploy.demo.containers import Containers
+from deploy.demo.pages import samples
 from deploy.demo.stack import Stack
 from deploy.native.web import call
 
-PROMETHEUS_NAMES = ("crypto_price", "crypto_trades_total", "crypto_candle_close", "crypto_indicator", "crypto_trade_state")
+PROMETHEUS_NAMES = (
+    "crypto_price",
+    "crypto_trades_total",
+    "crypto_candle_close",
+    "crypto_indicator",
+    "crypto_trade_state",
+    "trading_portfolio_total_value_usd",
+)
 BUCKETS = {  # bucket: measurements that the demo fills
     "neko_signal": ("market_data", "trade_events"),
     "market_history": ("ohlcv_data",),
     "market_raw": ("trades_stream", "orderbook_snapshots"),
+    "trading": ("portfolio", "strategy_stats"),
 }
 
 
@@ -26,27 +34,25 @@ class Arrival(NamedTuple):
     amount: float
 
 
-def arrivals(stack: Stack) -> list[Arrival]:
+def arrivals(stack: Stack | Containers) -> list[Arrival]:
     """Return what each store that runs holds."""
     found = [*_kafka(stack), *_prometheus(stack)]
     return [*found, *_influxdb(stack)] if stack.influxdb else found
 
 
-def _kafka(stack: Stack) -> list[Arrival]:
+def _kafka(stack: Stack | Containers) -> list[Arrival]:
     """Records by topic, as the services counted the broker's acknowledgements."""
-    counts: dict[str, float] = {"market": 0, "books": 0, "bars": 0, "signals": 0}
+    counts: dict[str, float] = {"market": 0, "books": 0, "bars": 0, "signals": 0, "trading": 0}
     for service in stack.services:
         if service.name.startswith("sink"):
             continue
-        body = call(f"{service.page}/metrics")[1].decode("utf-8", "replace")
-        for family in text_string_to_metric_families(body) if body.startswith("#") else ():
-            for sample in family.samples:
-                if sample.name == "stream_messages_produced_total" and sample.labels["topic"] in counts:
-                    counts[sample.labels["topic"]] += sample.value
+        for name, labels, value in samples(service):
+            if name == "stream_messages_produced_total" and labels["topic"] in counts:
+                counts[labels["topic"]] += value
     return [Arrival("Kafka", f"messages on {topic}", count) for topic, count in counts.items()]
 
 
-def _prometheus(stack: Stack) -> list[Arrival]:
+def _prometheus(stack: Stack | Containers) -> list[Arrival]:
     found = []
     for name in PROMETHEUS_NAMES:
         status, body = call(f"{stack.prometheus.url}/api/v1/query?query=count({name})")
@@ -58,7 +64,7 @@ def _prometheus(stack: Stack) -> list[Arrival]:
     return found
 
 
-def _influxdb(stack: Stack) -> list[Arrival]:
+def _influxdb(stack: Stack | Containers) -> list[Arrival]:
     found = []
     for bucket, measurements in BUCKETS.items():
         for measurement in measurements:

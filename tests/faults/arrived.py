@@ -14,7 +14,8 @@ from schemas.codec import Codec, Place
 from schemas.deadletters import DeadLetter
 from schemas.instruments import labels
 from schemas.market import Gap, Trades
-from schemas.topics import BARS, DEADLETTERS, MARKET
+from schemas.topics import BARS, DEADLETTERS, MARKET, TRADING
+from schemas.trading import Fill
 from tests.faults.stream import Stream
 
 SIDES = {1: "buy", -1: "sell", 0: "unknown"}
@@ -75,6 +76,7 @@ def stores_hold(stream: Stream, found: Tape) -> None:
     assert not {name: value for name, value in page.items() if value and name not in expected}
     trades_held(stream, found)
     bars_held(stream)
+    fills_held(stream)
 
 
 def trades_held(stream: Stream, found: Tape) -> None:
@@ -93,6 +95,31 @@ def bars_held(stream: Stream) -> None:
     held = {(*(row[name] for name in names), int(row["us"])): float(row["close"]) for row in rows if row["closed"] == "true"}
     bars = asyncio.run(_closes(stream))
     assert held == bars, f"bars that differ between InfluxDB and the topic: {sorted(held.items() ^ bars.items())[:10]}"
+
+
+def fills_held(stream: Stream) -> int:
+    """Wait until InfluxDB has each fill of `trading` once and the page has counted as many, and return how many those are."""
+    chosen = 'filter(fn: (r) => r._measurement == "fills" and r._field == "price")'
+    found: list[int] = []
+
+    def same() -> bool:
+        rows = flux(stream, "trading", chosen, "group()", "count()")
+        counted = sum(value for name, value in stream.page("sink prometheus").items() if name[0] == "trader_trades_total")
+        found[:] = len(asyncio.run(_fills(stream))), sum(int(row["_value"]) for row in rows), int(counted)
+        return len(set(found)) == 1
+
+    stream.until(same, "trading, InfluxDB and the page to have the same number of fills", limit_seconds=20.0)
+    return found[0]
+
+
+async def _fills(stream: Stream) -> set[tuple[str, str]]:
+    """Return account and id of every fill, however often it was written."""
+    codec, found = Codec(TRADING), set()
+    async for record in stream.bus.tail(TRADING):
+        for message in codec.decode(record.value, Place(record.topic, record.partition, record.offset)).messages:
+            if isinstance(message, Fill):
+                found.add((message.account, message.id))
+    return found
 
 
 async def _closes(stream: Stream) -> dict[tuple, float]:

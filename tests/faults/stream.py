@@ -30,10 +30,15 @@ class Stream(Stack):
         self._history_minutes = history_minutes
         self.down: set[str] = set()
 
+    def _gateway(self) -> None:
+        """Leave it out: it only reads."""
+
     def _planned(self) -> list[Service]:
         arguments = ("services.ingest.simulator", "--history-minutes", str(self._history_minutes))
         return [
-            one._replace(arguments=(*arguments, "--port", str(one.port))) if one.name == "simulator" else one for one in super()._planned()
+            one._replace(arguments=(*arguments, "--port", str(one.port))) if one.name == "simulator" else one
+            for one in super()._planned()
+            if one is not None
         ]
 
     @property

@@ -56,7 +56,7 @@ def whole(stream: Stream) -> None:
 def compared(stream: Stream) -> Compared:
     """Compare as far as the indicators have stored, which after a clean stop is all that they have published."""
     finished = {at.partition: offset for at, offset in stream.committed("indicators").items() if at.topic == MARKET.name}
-    return same_as_recomputed(stream.bus, finished)
+    return same_as_recomputed(stream.bus, finished, stream.strategies)
 
 
 def test_services_started_before_their_broker_wait_for_it_and_say_so_once(stream: Stream):
@@ -177,5 +177,5 @@ def test_after_all_that_nothing_is_lost_and_nothing_there_twice(stream: Stream):
     stores_hold(stream, found)
     stream.stop("simulator", "indicators", "sink influx", "sink prometheus")
     result = compared(stream)
-    assert result.bars > 1_000 and result.signals > 1_000 and result.checkpoints >= 4
+    assert result.bars > 1_000 and result.signals > 1_000 and result.trading > 100 and result.checkpoints >= 4
     assert not [line for name in SERVICES for line in stream.log(name).splitlines() if line.startswith("level=error")]

@@ -29,7 +29,7 @@ OF_ONE = [
     ("services.sink influx", "SINK_WRITERS", "13", "expected less than or equal to 12"),
     ("deploy.demo", "DEMO_SECONDS", "-1", "expected greater than or equal to 0"),
     ("deploy.demo", "DEMO_WORKERS", "13", "expected less than or equal to 12"),
-    ("deploy.demo", "DEMO", "podman", "expected native"),
+    ("deploy.demo", "DEMO", "podman", "expected compose, native or auto"),
 ]
 OPTIONS = [
     ("services.ingest.simulator", "--port", "99999", "expected less than or equal to 65535"),

@@ -1,0 +1,1 @@
+"""The stack in containers: compose files, and the small programs that they and `make` start."""

@@ -1,0 +1,1 @@
+"""What the profile demo has of its own."""
