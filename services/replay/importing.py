@@ -33,8 +33,9 @@ def run(
 ) -> None:
     """Write the rows of files to stdout as market messages, JSON lines, ended by a heartbeat at the last row's time.
 
-    With --archive or --topic they go there instead, a run or the heartbeat in a record. Times of receipt are those of the events,
-    except in binance-streams, which has its own. Exit code 2 at the first row that cannot be read; an archive then has nothing of it.
+    With --archive or --topic they go there instead, a run in a record, and onto a topic heartbeats too where the rows are silent.
+    Times of receipt are those of the events, except in binance-streams, which has its own. Exit code 2 at the first row that
+    cannot be read; an archive then has nothing of it.
     """
     with ended_well("import"):
         checked(format, instrument, rows)

@@ -14,6 +14,8 @@ from runtime.bus import Record
 from schemas.codec import Codec, DecodeError, Place
 from schemas.market import Gap, Heartbeat, Quotes, Trades
 from schemas.topics import MARKET
+from services.replay import promises
+from services.replay.promises import span_of
 
 SECOND_US = 1_000_000
 DAMAGED = b""  # no record's value: the worker counts it as a gap of all kinds
@@ -83,11 +85,10 @@ class Pieces:
                 yield self._piece(inside, inside, record)
 
     def _promises(self, part: Message, record: Record) -> Iterator[Piece]:
-        """Yield the heartbeats that ingest would have written while nothing came: else an account leaves a quiet instrument out."""
+        """Yield the heartbeats that ingest would have written while nothing came."""
         first, last = span_of(part)
         if self._heard_us:
-            for at_us in range(self._heard_us - self._heard_us % SECOND_US + SECOND_US, first + 1, SECOND_US):
-                promise = Heartbeat(self._instrument, at_us, at_us)
+            for promise in promises.between(self._instrument, self._heard_us, first):
                 yield self._piece([promise], [promise], record)
         self._heard_us = max(self._heard_us, last)
 
@@ -128,17 +129,6 @@ class Pieces:
         last_us = span_of(messages[-1])[1] if messages else self._at_us
         place = self._instrument, self._partition, self._number
         return Piece(self._at_us, *place, value, record.timestamp * 1000, last_us, trades, quotes)
-
-
-def span_of(message: Message) -> tuple[int, int]:
-    """Return the event times of a message's earliest and latest row."""
-    kind = type(message)
-    if kind is Trades or kind is Quotes:
-        times = message.event_us
-        return (times[0], times[0]) if len(times) == 1 else (min(times), max(times))
-    if kind is Gap:
-        return message.from_us, message.from_us if message.to_us is None else message.to_us
-    return message.event_us, message.event_us
 
 
 def first_us(messages: list) -> int:

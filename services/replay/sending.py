@@ -1,4 +1,4 @@
-"""Imported messages onto the topic `market`, a message in a record, as ingest sends them."""
+"""Imported messages onto the topic `market`, a run or a silence in a record, as ingest sends them."""
 
 import asyncio
 from collections import deque
@@ -11,6 +11,7 @@ from runtime.kafka import KafkaBus
 from schemas.codec import encode
 from schemas.market import Gap, Heartbeat, Quotes, Trades
 from schemas.topics import FOREVER_MS, MARKET
+from services.replay import promises
 from services.replay.ending import BadInput
 from services.replay.source import KafkaSource
 
@@ -35,10 +36,11 @@ async def _sent(bus: KafkaBus, settings: Settings, messages: Iterable[Trades | Q
         producer = await bus.producer(CLIENT)
         waiting: deque[Awaitable[object]] = deque()
         try:
-            for message in messages:
-                received = message.received_us
+            for record in promises.spoken(messages):
+                last = record[-1]
+                received = last.received_us
                 received_us = received[-1] if isinstance(received, list) else received
-                waiting.append(await producer.send(bus.name(MARKET), message.instrument, encode([message]), received_us))
+                waiting.append(await producer.send(bus.name(MARKET), last.instrument, encode(record), received_us))
                 rows, records = rows + (len(received) if isinstance(received, list) else 0), records + 1
                 if len(waiting) > WAITING_RECORDS:
                     await waiting.popleft()

@@ -17,7 +17,7 @@ from core.worker import Worker
 from runtime.archive_rows import Stored
 from runtime.kafka import KafkaBus
 from schemas.codec import encode
-from schemas.market import Quotes
+from schemas.market import Quotes, Trades
 from schemas.topics import MARKET, SIGNALS
 from services.replay.ending import BadInput
 from services.replay.merging import Pieces, merged
@@ -25,8 +25,10 @@ from services.replay.results import CURVE_POINTS, LISTED, Equity, Kept, Prices, 
 from services.replay.running import played
 from tests.archives import put
 from tests.build import BTC, DAY, HOUR, MINUTE, SECOND, T0, heartbeat, quotes, trades
-from tests.replay.commands import replay
+from tests.replay.commands import replay, written
 from tests.replay.walks import ETH, STRATEGIES, WINDOWS_US, accounts, archived, job, packed, stored, walk
+
+SIDES = {1: "buy", -1: "sell"}
 
 
 def outputs(folder: Path, **rest) -> str:
@@ -155,6 +157,28 @@ def test_an_imported_instrument_that_trades_seldom_is_waited_for(tmp_path: Path)
         result, _ = played(job(folder))
         stale[source] = sum(strategy.refused.get("risk stale_data", 0) for strategy in result.strategies)
     assert stale["import"] == 0 < stale["topic"]
+
+
+def test_an_import_on_a_topic_gives_what_it_gives_in_an_archive(tmp_path: Path, kafka):
+    """Heartbeats are written there, and made up while an archive is read: in both the one that trades seldom is waited for."""
+    env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "TOPIC_PREFIX": f"{uuid.uuid4().hex[:8]}."}
+    archive, strategies = ("--archive", tmp_path / "archive"), tmp_path / "strategies.yaml"
+    strategies.write_bytes(STRATEGIES)
+    for messages in (walk(hours=1), walk(ETH, hours=1, step_us=23 * SECOND)):
+        deals = [deal for deal in messages if isinstance(deal, Trades)]
+        rows = (f"{deal.event_us[0]},{deal.id[0]},{SIDES[deal.side[0]]},{deal.price[0]},{deal.size[0]}" for deal in deals)
+        file = written(tmp_path, "\n".join(("ts_us,id,side,price,qty", *rows, "")))
+        for place in (archive, ("--topic",)):
+            done = replay("import", "--format", "tape", "--instrument", messages[0].instrument, *place, file, env=env)
+            assert done.returncode == 0, done.stderr.decode()
+    given = ("--from", "2024-10-04", "--to", "2024-10-05", "--windows", "1s,1m", "--strategies", strategies, "--json")
+    given = (*given, "--weights", "1.25,0,1.25,1.25,1.25")
+    found = [replay("backtest", *given, *place, env=env) for place in (archive, ("--source", "topic"))]
+    assert [done.returncode for done in found] == [0, 0], found[1].stderr.decode()
+    imported, topic = (json.loads(done.stdout) for done in found)
+    assert topic["outputs"] == imported["outputs"] and topic["rows"] == imported["rows"] > 0
+    assert sum(each["fills"] for each in topic["strategies"]) > 10
+    assert not [each for each in topic["strategies"] if "risk stale_data" in each["refused"]]
 
 
 # ---- the range
