@@ -247,6 +247,9 @@ class Player:
             for at, offset in following.items():
                 consumer.seek(at, offset)
             while not self._stopping:
+                if self._paused:  # where nothing comes, too
+                    await self._hold()
+                    continue
                 found = await consumer.getmany(timeout_ms=LIVE_WAIT_MS, max_records=BATCH_RECORDS)
                 for at, records in found.items():
                     for record in records:

@@ -200,7 +200,7 @@ async def first_of(bus: KafkaBus) -> Record | None:
 # ---- live
 
 
-def test_then_live_goes_on_at_the_exact_next_offsets(kafka):
+def test_then_live_goes_on_at_the_exact_next_offsets_and_can_be_paused(kafka):
     prefix = f"thenlive{os.getpid()}-"
     whole = tape(200, seed=5)
     asyncio.run(produced(kafka.bootstrap, prefix, whole[:400]))
@@ -209,7 +209,12 @@ def test_then_live_goes_on_at_the_exact_next_offsets(kafka):
     with running(live, target, "--speed", "max", "--then-live") as playing:
         playing.says("live from here on")
         assert market(target) == market(live)
+        playing.signal(signal.SIGUSR1)
+        playing.says("paused after 400 ")
         asyncio.run(produced(kafka.bootstrap, prefix, whole[400:]))
+        assert len(market(target)) == 400
+        playing.signal(signal.SIGUSR2)
+        playing.says("goes on after 400 ")
         asyncio.run(all_there(target, len(whole)))
         playing.signal(signal.SIGINT)
         code, said = playing.ends()
