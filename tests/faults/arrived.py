@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 from msgspec import json
 
+from runtime.archive import Archive
 from schemas.bars import Bar
 from schemas.codec import Codec, Place
 from schemas.deadletters import DeadLetter
 from schemas.instruments import labels
 from schemas.market import Gap, Trades
-from schemas.topics import BARS, DEADLETTERS, MARKET, TRADING
+from schemas.topics import BARS, DEADLETTERS, MARKET, TOPICS, TRADING, Topic
 from schemas.trading import Fill
+from tests.archives import facts
 from tests.faults.stream import Stream
 
 SIDES = {1: "buy", -1: "sell", 0: "unknown"}
@@ -131,6 +133,26 @@ async def _closes(stream: Stream) -> dict[tuple, float]:
                 exchange, symbol, _ = labels(bar.instrument)
                 found[exchange, symbol, TIMEFRAMES[bar.window_us], bar.open_us] = bar.close
     return found
+
+
+def archive_holds(stream: Stream) -> None:
+    """Assert that the archive has every record of every topic once, as it stands there; its sink has ended."""
+    archive = Archive(stream.archive)
+    for topic in TOPICS:
+        there = asyncio.run(_records(stream, topic))
+        held = {number: facts(archive.records(topic, number)) for number in archive.partitions(topic)}
+        assert held == there, f"{topic.name}: the archive has {sizes(held)} records, the topic {sizes(there)}"
+
+
+async def _records(stream: Stream, topic: Topic) -> dict[int, list[tuple]]:
+    found: dict[int, list[tuple]] = defaultdict(list)
+    async for record in stream.bus.tail(topic):
+        found[record.partition] += facts([record])
+    return dict(found)
+
+
+def sizes(records: dict[int, list[tuple]]) -> dict[int, int]:
+    return {number: len(found) for number, found in sorted(records.items())}
 
 
 def flux(stream: Stream, bucket: str, *steps: str) -> list[dict[str, str]]:

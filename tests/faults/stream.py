@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.demo.stack import SERVICE_STOP_LIMIT_S, Service, Stack
+from deploy.demo.stack import SERVICE_STOP_LIMIT_S, Service, Stack, ported
 from deploy.native.web import call
 from runtime.kafka import KafkaBus
 from schemas.topics import BARS, BOOKS, MARKET, SIGNALS, Topic
@@ -18,15 +18,15 @@ from schemas.topics import BARS, BOOKS, MARKET, SIGNALS, Topic
 STEP_RECORDS = 50  # of some 1,000 rows each while the past is played: about a second of it
 LIMIT_SECONDS = 90.0  # takeovers take a session of 10 s, and two cores do other things
 POLL_SECONDS = 0.1
-SERVICES = ("sink prometheus", "sink influx", "indicators", "simulator", "ingest")  # in the order in which they are started
+SINKS = ("sink prometheus", "sink influx", "sink archive")
 READERS = {"indicators": (MARKET,), "sink-prometheus": (MARKET, BOOKS, BARS, SIGNALS), "sink-influx": (MARKET, BOOKS, BARS, SIGNALS)}
 
 
 class Stream(Stack):
     """Use as a context. `history_minutes` are played as fast as they are taken; what is behind them comes as it was recorded."""
 
-    def __init__(self, directory: Path, history_minutes: int) -> None:
-        super().__init__(directory, live=False, workers=1, say=lambda _: None)
+    def __init__(self, directory: Path, history_minutes: int, workers: int = 1) -> None:
+        super().__init__(directory, live=False, workers=workers, say=lambda _: None)
         self._history_minutes = history_minutes
         self.down: set[str] = set()
 
@@ -35,11 +35,30 @@ class Stream(Stack):
 
     def _planned(self) -> list[Service]:
         arguments = ("services.ingest.simulator", "--history-minutes", str(self._history_minutes))
-        return [
+        planned = [
             one._replace(arguments=(*arguments, "--port", str(one.port))) if one.name == "simulator" else one
             for one in super()._planned()
             if one is not None
         ]
+        return [*planned[:2], self._archiving(), *planned[2:]]  # behind the other sinks
+
+    def _archiving(self) -> Service:
+        """Return an archive sink whose segments are short, so that a kill finds some and a draft."""
+        found, names = ported("PORT", 8004)
+        names |= {"ARCHIVE_DIR": str(self.archive), "ARCHIVE_SEGMENT_SECONDS": "2"}
+        return Service("sink archive", ("services.sink", "archive"), found, names)
+
+    @property
+    def archive(self) -> Path:
+        return self.directory / "archive"
+
+    @property
+    def names(self) -> list[str]:
+        return [service.name for service in self.services]
+
+    @property
+    def workers_names(self) -> list[str]:
+        return [name for name in self.names if name.startswith("indicators")]
 
     @property
     def bus(self) -> KafkaBus:

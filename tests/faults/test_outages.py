@@ -12,13 +12,13 @@ from schemas.codec import encode
 from schemas.topics import MARKET
 from services.sink.writer import BUFFER_POINTS
 from tests.build import quotes, trades
-from tests.faults.arrived import letters, nothing_lost_unsaid_and_nothing_twice, stores_hold, tape
+from tests.faults.arrived import archive_holds, letters, nothing_lost_unsaid_and_nothing_twice, stores_hold, tape
 from tests.faults.recompute import Compared, same_as_recomputed
-from tests.faults.stream import READERS, SERVICES, Stream
+from tests.faults.stream import READERS, SINKS, Stream
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-WAITING = ("sink prometheus", "sink influx", "indicators", "ingest")  # those that use the broker
+WAITING = (*SINKS, "indicators", "ingest")  # those that use the broker
 OTHER = "okx:SOL-USDT"  # an instrument that ingest does not feed: what stands on its key is the test's alone
 BAD_FRAMES = {  # how: reason of its dead letter
     "json": "invalid_json",
@@ -61,7 +61,7 @@ def compared(stream: Stream) -> Compared:
 
 def test_services_started_before_their_broker_wait_for_it_and_say_so_once(stream: Stream):
     stream.goes_on("indicators")
-    stream.stop("indicators", "sink influx", "sink prometheus", "ingest")  # in the middle of it: what comes last finds no reader
+    stream.stop("indicators", *SINKS, "ingest")  # in the middle of it: what comes last finds no reader
     assert stream.behind("indicators")
     assert compared(stream).repeats == 0  # what was stored is what was published, and nothing else
     stream.kafka.stop()
@@ -175,7 +175,8 @@ def test_after_all_that_nothing_is_lost_and_nothing_there_twice(stream: Stream):
     nothing_lost_unsaid_and_nothing_twice(found)
     found.ids[OTHER] = [1, 2]
     stores_hold(stream, found)
-    stream.stop("simulator", "indicators", "sink influx", "sink prometheus")
+    stream.stop("simulator", "indicators", *SINKS)
+    archive_holds(stream)
     result = compared(stream)
     assert result.bars > 1_000 and result.signals > 1_000 and result.trading > 100 and result.checkpoints >= 4
-    assert not [line for name in SERVICES for line in stream.log(name).splitlines() if line.startswith("level=error")]
+    assert not [line for name in stream.names for line in stream.log(name).splitlines() if line.startswith("level=error")]
