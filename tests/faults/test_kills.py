@@ -1,4 +1,4 @@
-"""kill -9 of every service and both workers, drawn, while the simulator plays as fast as it is taken: nothing lost, nothing twice, the same bytes."""
+"""kill -9 of every service and both workers at drawn moments, while the past is played: nothing lost, nothing twice, the same bytes."""
 
 import os
 import random
