@@ -14,6 +14,8 @@ BENCHMARKS = {
     "gateway": "benchmarks.gateway",
     "backtest": "benchmarks.backtest",
     "importing": "benchmarks.importing",
+    "archiving": "benchmarks.archiving",
+    "account": "benchmarks.account",
 }
 BAD_USE = 2
 
