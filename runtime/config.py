@@ -160,6 +160,7 @@ class IngestSettings(Settings):
     binance_futures_ws_url: str = Field("", pattern=r"^(wss?://.+)?$", examples=["ws://127.0.0.1:8090/fstream"])
     binance_futures_rest_url: str = Field("", pattern=r"^(https?://.+)?$", examples=["http://127.0.0.1:8090"])
     products_cache_minutes: float = Field(5.0, gt=0)
+    orderbook_levels: int = Field(20, ge=1, le=20)  # of each side that are published; what the topic books holds at most
 
     @model_validator(mode="after")
     def _addresses_of_its_own(self) -> "IngestSettings":

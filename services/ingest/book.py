@@ -114,9 +114,9 @@ class OrderBook:
                 return False, why
         return True, ""
 
-    def top(self) -> tuple[list[Level], list[Level]]:
+    def top(self, levels: int = TOP_LEVELS) -> tuple[list[Level], list[Level]]:
         """Return the best levels of both sides, best first."""
-        return self.bids.top(TOP_LEVELS), self.asks.top(TOP_LEVELS)
+        return self.bids.top(levels), self.asks.top(levels)
 
     def _follows(self, diff: Diff) -> bool:
         assert self.last_id is not None

@@ -9,7 +9,7 @@ time it is.
 from typing import Literal, NamedTuple
 
 from schemas.market import Book, Channel, Gap, Heartbeat, Quotes, Reason, Trades
-from services.ingest.book import OrderBook
+from services.ingest.book import TOP_LEVELS, OrderBook
 from services.ingest.venues.events import Diff, Snapshot
 
 BOOK_INTERVAL_US = 100_000  # at most ten books a second of an instrument
@@ -29,8 +29,9 @@ class Resume(NamedTuple):
 
 
 class Lane:
-    def __init__(self, instrument: str, previous_ids: bool, resume: Resume = Resume()) -> None:  # noqa: B008
+    def __init__(self, instrument: str, previous_ids: bool, resume: Resume = Resume(), book_levels: int = TOP_LEVELS) -> None:  # noqa: B008
         self.instrument = instrument
+        self._book_levels = book_levels  # that are published of each side
         self.book = OrderBook(previous_ids)
         self.published = False  # anything since the last tick
         self.resync: Resync = "connect"  # why the book is being built
@@ -166,7 +167,7 @@ class Lane:
         if not self._book_dirty or received_us - self._book_us < BOOK_INTERVAL_US or not self.book.synced():
             return []
         self._book_us, self._book_dirty = received_us, False
-        return [Book(self.instrument, self.book.event_us, self.book.received_us, *self.book.top())]
+        return [Book(self.instrument, self.book.event_us, self.book.received_us, *self.book.top(self._book_levels))]
 
     def _moved(self, event_us: int) -> None:
         if event_us > self._last_us:

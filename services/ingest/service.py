@@ -109,7 +109,8 @@ class Ingest:
         rest = Rest(kind(instruments), rest_url.rstrip("/") or kind.rest_url, self._connector, self._clock, self._metrics)
         products = Products(rest, kind(instruments), self._clock, self._metrics, self._settings.products_cache_minutes)
         await self._check(instruments, products)
-        lanes = {instrument: Lane(instrument, kind.previous_ids, places.of(instrument)) for instrument in instruments}
+        levels = self._settings.orderbook_levels
+        lanes = {instrument: Lane(instrument, kind.previous_ids, places.of(instrument), levels) for instrument in instruments}
         self._lanes[name] = lanes
         outside = Outside(publisher, self._connector, self._clock, self._metrics, self._chance, self._bus.name)
         connected = self._metrics.ingest_exchange_connected.labels(exchange=name)

@@ -28,7 +28,6 @@ NO_SETTING = {  # names of the checklist that nothing here reads, and why
     "POSTGRES_USER": "InfluxDB stands for it, with a token",
     "PROMETHEUS_DISABLE_CREATED_SERIES": "runtime/metrics.py turns them off, always",
     "OPTIMIZATIONS_2025": "a document's name",
-    "ORDERBOOK_LEVELS": "messages and panels are made for 20 levels; .env.example says so",
 }
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -110,6 +110,13 @@ def heartbeats(messages: list, instrument: str = BTC) -> list[Heartbeat]:
     return [beat for beat in messages if isinstance(beat, Heartbeat) and beat.instrument == instrument]
 
 
+async def test_fewer_levels_of_the_book_are_published_where_so_many_are_asked_for():
+    async with stack(speed=20) as it:
+        it.start(orderbook_levels=5)
+        books = await it.until(lambda found: len({book.instrument for book in found}) == 4, BOOKS)
+    assert all(len(book.bids) == len(book.asks) == 5 and book.bids[0] < book.asks[0] for book in books)
+
+
 async def test_all_instruments_arrive_with_rows_in_order_and_books():
     async with stack(speed=20) as it:
         it.start()
