@@ -161,6 +161,7 @@ class Stack:
             account["behind_seconds"] = BEHIND_SECONDS
         path = self.directory / "strategies.yaml"
         path.write_text(yaml.safe_dump(plan))
+        self._stack.callback(path.unlink, missing_ok=True)  # `make verify` takes it where it is, so only while this stack runs
         return path.resolve()
 
     def _start_service(self, service: Service, process: Process) -> None:

@@ -124,7 +124,7 @@ ALERTS = (
     ),
     Alert(
         "247trader", "CycleDurationTimeout", f"{p95('trader_cycle_duration_seconds_bucket')} > 45", "1m", WARNING,
-        "Cycle taking too long, may skip intervals", "From a minute's close to its signals takes {{ $value }} s. Add indicator workers.",
+        "Cycle taking too long, may skip intervals", "From a record to its signals takes {{ $value }} s. Add indicator workers.",
     ),
     Alert(
         "247trader", "LowStrategySelectivity", "trader_triggers_to_proposals_ratio < 0.1 and trader_triggers_detected > 5", "15m", INFO,

@@ -129,7 +129,7 @@ CASES = (
     ),
     Case(
         "CycleDurationTimeout", buckets("trader_cycle_duration_seconds_bucket", "", STEADY, SLOW, "1 45 60"), "11m30s", "20m", "40m", {},
-        description="From a minute's close to its signals takes 59.25 s. Add indicator workers.",
+        description="From a record to its signals takes 59.25 s. Add indicator workers.",
     ),
     Case(
         "LowStrategySelectivity",
