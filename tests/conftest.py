@@ -18,7 +18,15 @@ from tests import servers
 
 WHOLE_STACKS = tuple(
     f"tests/{name}"
-    for name in ("compose/", "demo/", "faults/", "gateway/test_page.py", "grafana/test_documents.py", "grafana/test_running.py")
+    for name in (
+        "compose/",
+        "demo/",
+        "faults/",
+        "gateway/test_page.py",
+        "grafana/test_documents.py",
+        "grafana/test_grafana.py",
+        "grafana/test_running.py",
+    )
 )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import WHOLE_STACKS
+
 ROOT = Path(__file__).parent.parent
 SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "__init__.py").exists())
 
@@ -106,6 +108,13 @@ def test_the_core_and_the_contract_open_and_print_nothing(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_adapter_knows_faust(name):
     assert name in FAUST_MODULES or not {used for used in IMPORTS[name] if within(used, FAUST)}
+
+
+def test_tests_that_start_a_whole_stack_are_kept_on_one_worker():
+    starting = ("deploy.demo", "tests.faults.stream", "tests.grafana.stack")
+    used = {path.relative_to(ROOT).as_posix(): imports("", path.read_text()) for path in (ROOT / "tests").rglob("test_*.py")}
+    places = [place for place, names in used.items() if any(name.startswith(starting) for name in names)]
+    assert len(places) > 5 and not [place for place in places if not place.startswith(WHOLE_STACKS)]
 
 
 def test_the_table_would_notice():

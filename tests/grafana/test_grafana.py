@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from deploy.native.grafana import GIVEN, VERSION
+from deploy.native.grafana import GIVEN, VERSION, home
 from deploy.native.web import call
 from grafana.queries import text_of
 from tests.grafana.answers import MAY_BE_EMPTY
@@ -23,12 +23,16 @@ POINTS = {"intervalMs": 15_000, "maxDataPoints": 800}  # of a panel as wide as h
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def real(running: Running) -> str:
-    """The address of Grafana."""
-    if running.grafana is None:
+@pytest.fixture(scope="session")
+def installed() -> None:
+    if home() is None:  # asked first: the stream takes a minute to start
         warnings.warn(f"no Grafana {VERSION} is installed, so no dashboard was asked through a real one", stacklevel=2)
         pytest.skip(f"no Grafana {VERSION} is installed; {GIVEN} would name it")
+
+
+@pytest.fixture(scope="module")
+def real(installed: None, running: Running) -> str:
+    """The address of Grafana."""
     return running.grafana
 
 
