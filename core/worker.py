@@ -42,6 +42,8 @@ class Worker(Keyed[Engine]):
         current, engine, used = NO_KEY, None, 0
         for offset, key, value, _timestamp_us in records:
             if key != current:
+                if engine is not None and engine.signals:  # before what follows it in the log: accounts wait five seconds for each other
+                    self._signal(engine, current, outputs)
                 current = key
                 engine = touched[key] = self.engines.get(key) or self._begin(key)
             if offset < engine.next_offset:
@@ -89,9 +91,7 @@ class Worker(Keyed[Engine]):
 
     def _flush_out(self, engine: Engine, key: bytes, outputs: list[Output], counts: Counts) -> None:
         """Turn what an engine published into records."""
-        if engine.last is not None:
-            received = engine.last.received_us
-            self._received_us[key] = received if type(received) is int else received[-1]
+        self._note_received(engine, key)
         if engine.bars:
             for item in engine.bars:
                 if type(item) is Late:
@@ -101,9 +101,19 @@ class Worker(Keyed[Engine]):
             outputs.extend(self._records(BARS.name, engine.instrument, engine.bars, key))
             engine.bars.clear()
         if engine.signals:
-            for account in self.routes.get(engine.instrument, NOBODY):
-                outputs.extend(self._records(SIGNALS.name, account, engine.signals, key))
-            engine.signals.clear()
+            self._signal(engine, key, outputs)
+
+    def _signal(self, engine: Engine, key: bytes, outputs: list[Output]) -> None:
+        """Turn what accounts are to hear into records."""
+        self._note_received(engine, key)
+        for account in self.routes.get(engine.instrument, NOBODY):
+            outputs.extend(self._records(SIGNALS.name, account, engine.signals, key))
+        engine.signals.clear()
+
+    def _note_received(self, engine: Engine, key: bytes) -> None:
+        if engine.last is not None:
+            received = engine.last.received_us
+            self._received_us[key] = received if type(received) is int else received[-1]
 
     def checkpoints(self, partition: int, instruments: Iterable[str]) -> list[Output]:
         """Return checkpoints of the states as they are, for a worker that stops."""

@@ -27,7 +27,7 @@ from schemas.trading import Breaker, ClosedTrade, Cycle, Fill, Order, Proposal, 
 HOUR_US = 60 * MINUTE_US
 ENTRY_US = MINUTE_US  # an order to open that finds no price for so long is given up; the longest step between marks of a quiet market
 INBOX_LIMIT = 10_000  # alerts and commands that wait while the account stands still; the oldest go first
-TAKEN = 200  # alerts and commands that are remembered; a worker that goes on repeats about a second of them
+TAKEN = 1_000  # alerts and commands that are remembered; after a crash the reader of webhooks repeats 500 at most
 TWIN_US = 500_000  # one alert that two gateways took at once has two times; the same body sent again is another one later than that
 ENTRIES = {"LONG": 1, "SHORT": -1}
 
@@ -70,11 +70,12 @@ class Account:
         state, sender, apart_us = self.state, "", 0
         if type(message) is Alert:
             sender, apart_us = message.source, TWIN_US
-        name = f"{sender}|{message.id}|"
+        name = f"{sender}|{message.id}"
         for taken in state.taken:
-            if taken.startswith(name) and abs(int(taken.removeprefix(name)) - message.at_us) <= apart_us:
+            before, _, at_us = taken.rpartition("|")  # an id may hold one too
+            if before == name and abs(int(at_us) - message.at_us) <= apart_us:
                 return True
-        state.taken = [*state.taken, f"{name}{message.at_us}"][-TAKEN:]
+        state.taken = [*state.taken, f"{name}|{message.at_us}"][-TAKEN:]
         return False
 
     def _heard(self) -> Iterable[str]:
@@ -114,10 +115,15 @@ class Account:
         """Keep the newest marks."""
         state = self.state
         for mark in marks:
-            state.marks[mark.instrument] = mark
-            self._prices.pop(mark.instrument, None)
+            name = mark.instrument
+            if mark.bid is not None and mark.ask is not None:
+                state.quotes_before.pop(name, None)
+            elif (before := state.marks.get(name)) is not None and before.bid is not None and before.ask is not None:
+                state.quotes_before[name] = before
+            state.marks[name] = mark
+            self._prices.pop(name, None)
             if mark.bid is not None or mark.ask is not None:
-                state.quoted[mark.instrument] = True
+                state.quoted[name] = True
 
     def _hold_time(self, passed_us: int) -> None:
         """Count event time with positions."""
@@ -253,7 +259,7 @@ class Account:
     def price_of(self, instrument: str) -> Decimal | None:
         """Return what a position is valued at; None while there is no price."""
         if instrument not in self._prices:
-            self._prices[instrument] = fills.middle(self.state.marks.get(instrument))
+            self._prices[instrument] = fills.middle(self.state.marks.get(instrument), self.state.quotes_before.get(instrument))
         return self._prices[instrument]
 
     def value_of(self, holding: Holding) -> Decimal:
@@ -329,7 +335,8 @@ class Account:
         state = self.state
         for key in sorted(state.holdings):
             holding = state.holdings[key]
-            if holding.strategy not in self._exiting or key in state.pending:
+            order = state.pending.get(key)
+            if holding.strategy not in self._exiting or (order is not None and order.leaves and abs(order.qty) >= abs(holding.qty)):
                 continue
             price = self.price_of(holding.instrument)
             strategy = self.strategies[holding.strategy]
@@ -353,7 +360,10 @@ class Account:
             self._leave(strategy, trigger, key, 1.0 if turned else trigger.size)
         if sign:
             holding, waits = state.holdings.get(key), key in state.pending
-            against = not waits and holding is not None and (holding.qty > 0) != (sign > 0)
+            against = holding is not None and (holding.qty > 0) != (sign > 0)
+            if against and waits:  # an order that closes a part must not keep the rest from leaving
+                self._leave(strategy, trigger, key, 1.0)
+            against = against and not waits
             duplicate = "an order waits" if waits else "the position is there" if holding is not None and not against else ""
             self._enter(strategy, trigger, sign, -holding.qty if against else ZERO, duplicate)
 
@@ -387,7 +397,8 @@ class Account:
         mark = state.marks.get(trigger.instrument)
         best = None if mark is None else fills.touch(mark, sign > 0, costs, state.quoted.get(trigger.instrument, False))
         level = RISK_LEVELS[strategy.phase] * money.of(strategy.size_pct) * money.of(trigger.size) / 100
-        opening = ZERO if best is None else money.quantity(max(state.value, ZERO) * level, best[0]) * sign
+        worth = min(max(state.value, ZERO) * level, money.HIGHEST_NOTIONAL)
+        opening = ZERO if best is None else money.quantity(worth, best[0]) * sign
         notional = ZERO if best is None else money.product(best[0], abs(opening), self.cent)
         case = self._case(strategy, trigger, mark, best and best[0], notional, duplicate)
         refused = rules.refusal(rules.FILTERS, case)

@@ -45,10 +45,16 @@ def shifted(price: Decimal, bps: Decimal, up: bool) -> Decimal:
     return money.PRICE.multiply(price, factor)
 
 
-def middle(mark: Mark | None) -> Decimal | None:
-    """Return what a position is valued at: the middle of the quotes, else the last price, else None."""
+def middle(mark: Mark | None, before: Mark | None = None) -> Decimal | None:
+    """Return what a position is valued at: the middle of the quotes, else the last price, else None.
+
+    before: the last mark with quotes, where this one has none. It counts until a trade at another price says something newer: a trade of
+    long ago, of which a gap in the quotes leaves the mark nothing else, would look like a fall.
+    """
     if mark is None:
         return None
     if mark.bid is None or mark.ask is None:
-        return money.price_of(mark.last)
+        if before is None or mark.last not in (None, before.last):
+            return money.price_of(mark.last)
+        mark = before
     return money.price_of((mark.bid + mark.ask) / 2) or money.price_of(mark.last)

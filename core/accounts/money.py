@@ -11,6 +11,7 @@ HUNDRED = Decimal(100)
 BPS = Decimal(10_000)
 PLACES = {"BTC": 8, "ETH": 8, "BNB": 8}  # of a quote currency's smallest unit that is kept; 2 for all others
 QTY_STEP = Decimal("1e-8")  # base units
+HIGHEST_NOTIONAL = Decimal("1e12")  # of an order; above that a wild price has made the account what it is
 LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e12  # what lies outside is no price of ours: its products would not fit into EXACT
 
 

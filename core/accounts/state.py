@@ -53,6 +53,7 @@ class State(Struct, omit_defaults=True):
     seq: int = 0
     ids: dict[str, int] = {}  # last number of P, O, F and T
     marks: dict[str, Mark] = {}  # newest, by instrument
+    quotes_before: dict[str, Mark] = {}  # the last with both sides, of instruments whose newest has not
     quoted: dict[str, bool] = {}  # instruments that have had a quote
     inbox: list[Alert | Command] = []  # until the next boundary
     taken: list[str] = []  # the newest alerts and commands: after a crash upstream they come again

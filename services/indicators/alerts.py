@@ -30,7 +30,7 @@ class Alerts:
     def __init__(self, accounts: Mapping[str, AccountParams], bus: Bus, producer: Producer, metrics: Metrics) -> None:
         self._accounts, self._bus, self._producer, self._metrics = accounts, bus, producer, metrics
         self._codec = Codec(WEBHOOKS)
-        self._seen: dict[tuple[str, str], None] = {}
+        self._seen: dict[tuple[str, str, int], None] = {}
         self._consumed = metrics.stream_messages_consumed_total.labels(STAGE, WEBHOOKS.name)
         self._produced = metrics.stream_messages_produced_total.labels(STAGE, SIGNALS.name)
         self._repeats = metrics.stream_duplicates_total.labels(STAGE, WEBHOOKS.name)
@@ -71,7 +71,7 @@ class Alerts:
         return sends
 
     def _is_new(self, webhook: Webhook) -> bool:
-        name = (webhook.source, webhook.id)
+        name = (webhook.source, webhook.id, webhook.received_us)  # an id may be used again, a day later
         if name in self._seen:
             self._repeats.inc()
             return False

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from runtime.kafka import wait_for_broker
 
-ROW_KEY = b"partition"  # no instrument: they all have a colon
+ROW_KEY = b"\x00partition"  # no instrument and no account begins so
 
 TOPIC_CONFIG = {
     "cleanup.policy": "compact",

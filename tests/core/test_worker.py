@@ -54,6 +54,18 @@ def test_a_heartbeat_that_closes_a_window_gives_its_time_of_receipt():
     assert batch.received_us == {BTC: T0 + 3 * SECOND}
 
 
+def test_marks_of_two_instruments_stand_in_the_order_of_the_log_however_it_was_batched():
+    log = [
+        Record(offset, name.encode(), encode([trades(T0 + offset // 2 * SECOND, instrument=name)]))
+        for offset, name in enumerate([BTC, ETH] * 60)
+    ]
+    marks = [
+        [(message["instrument"], message["at_us"]) for topic, _, message in values(Worker(TABLE), log, size) if topic == "signals"]
+        for size in (1, 7, 120)
+    ]
+    assert len(marks[0]) > 100 and marks[1] == marks[0] == marks[2]
+
+
 def test_seq_counts_the_messages_of_each_topic_without_a_hole():
     batch = Worker(TABLE).take(0, ticks(100))
     for topic in ("bars", "signals"):

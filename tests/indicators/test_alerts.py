@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from core.accounts.plan import parsed
@@ -111,3 +112,10 @@ async def test_what_cannot_be_read_goes_to_deadletters_and_the_rest_is_heard():
     assert await stage.take() == [("one", "a-1"), ("two", "a-1")]
     (letter,) = (json.loads(record.value)[0] for record in stage.bus.records(DEADLETTERS))
     assert (letter["topic"], letter["reason"]) == ("webhooks", "invalid_message")
+
+
+async def test_an_id_that_is_used_again_later_is_another_alert():
+    stage = await Stage().start()
+    await stage.take(webhook(), webhook())
+    later = msgspec.structs.replace(webhook(), received_us=T0 + 86_400_000_000)
+    assert await stage.take(later) == [("one", "a-1"), ("one", "a-1"), ("two", "a-1"), ("two", "a-1")]

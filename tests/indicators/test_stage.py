@@ -5,11 +5,13 @@ import asyncio
 import msgspec
 import pytest
 
+from core.accounts.params import Name
 from core.topology import Topology
 from core.worker import Worker
 from runtime.bus import Partition
 from runtime.memory import MemoryBus, MemoryProducer
 from runtime.metrics import INDICATORS, Metrics
+from schemas.instruments import labels
 from schemas.topics import BARS
 from services.indicators.changelog import ROW_KEY, Row, resume_at, row_of, stamp_of
 from services.indicators.measures import INDICATORS as LABELS
@@ -222,6 +224,13 @@ async def test_states_of_a_partition_that_went_elsewhere_are_dropped():
 )
 def test_reading_resumes_where_the_oldest_snapshot_ends_that_the_row_promises_newer(row, stamps, expected):
     assert resume_at(row, stamps, 5) == expected
+
+
+def test_no_account_and_no_instrument_can_be_named_as_the_row():
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(ROW_KEY.decode(), Name)
+    with pytest.raises(ValueError, match="expected"):
+        labels(ROW_KEY.decode())
 
 
 def test_a_stamp_is_read_without_the_state_and_a_state_has_a_size():

@@ -304,6 +304,16 @@ def test_a_full_close_replaces_a_partial_one_that_waits():
     ]  # fmt: skip
 
 
+def test_an_opposite_signal_closes_what_a_waiting_partial_close_would_leave():
+    desk = Desk(strategy(source="tv"))
+    desk.at(1, alert(now(1)))
+    desk.at(2)
+    desk.at(3, alert(now(3), "close", size=0.1), alert(now(3), "sell"))
+    desk.at(4)
+    assert [(order.status, order.qty) for order in desk.orders[2:]] == [("PLACED", 1), ("CANCELLED", 1), ("PLACED", 10), ("FILLED", 10)]
+    assert desk.quantities() == {} and desk.reasons() == ["duplicate"]
+
+
 def test_every_order_ends_once():
     desk = Desk(strategy(source="tv"), risk=Risk(cooldown_seconds=0, exposure_pct=100, instrument_exposure_pct=100))
     actions = ["buy", "sell", "close", "sell", "sell", "buy", "close", "close", "buy", "buy", "sell"]
@@ -351,6 +361,17 @@ def test_money_fits_from_the_lowest_price_to_the_highest():
     desk.at(3, transition(now(3), "IDLE", 0.0, instrument=name), price=1e12)
     desk.at(4, price=1e12)
     assert desk.portfolio.cash_usd == D(10) ** 36
+
+
+def test_money_that_wild_prices_made_stops_nothing():
+    desk = Desk(strategy(size_pct=25), cash="1000000000000")
+    for turn in range(8):
+        second = 4 * turn
+        desk.at(second + 1, transition(now(second + 1)), price=1e-12)
+        desk.at(second + 2, price=1e-12)
+        desk.at(second + 3, transition(now(second + 3), "IDLE", 0.0), price=1e12)
+        desk.at(second + 4, price=1e12)
+    assert len(desk.closed) == 8 and desk.quantities() == {}
 
 
 def test_a_minute_is_how_long_an_entry_waits():

@@ -2,7 +2,8 @@
 
 from decimal import Decimal as D
 
-from core.accounts.params import Costs
+from core.accounts.account import Account
+from core.accounts.params import Costs, Exits
 from schemas.trading import Cycle, Portfolio, StrategyStats
 from tests.build import DAY, HOUR, MINUTE, SECOND, transition
 from tests.core.accounts.desk import ETH, Desk, now, strategy
@@ -27,6 +28,30 @@ def test_a_position_is_marked_at_each_boundary():
     found = desk.portfolio
     assert (found.value_usd, found.cash_usd, found.pnl_usd, found.pnl_pct) == (10_100, 5_000, 100, 1.0)
     assert found.exposure_usd == 5_100 and round(found.exposure_pct, 6) == round(5_100 / 10_100 * 100, 6)
+
+
+def test_a_gap_in_the_quotes_leaves_the_value_where_it_was_until_a_trade_says_otherwise():
+    desk = Desk(strategy(size_pct=50, exits=Exits(stop_loss_bps=500)))
+    desk.at(1, transition(now(1)), last=60.0)  # of long ago
+    desk.at(2, last=60.0)
+    desk.at(3, bid=101.0, ask=103.0, last=60.0)
+    for second in (4, 5):
+        desk.at(second, bid=None, ask=None, last=60.0)
+        assert (desk.portfolio.value_usd, desk.portfolio.drawdown_pct) == (10_100, 0.0)
+    desk.account = Account.restored(desk.account.params, desk.account.snapshot())
+    desk.at(6, bid=None, ask=None, last=60.0)
+    assert desk.portfolio.value_usd == 10_100 and len(desk.orders) == 2  # nothing has reached the stop
+    desk.at(7, bid=None, ask=None, last=101.0)
+    assert desk.portfolio.value_usd == 10_050
+
+
+def test_a_position_without_trades_is_not_marked_down_to_its_cost_by_a_gap_in_the_quotes():
+    desk = Desk(strategy(size_pct=50))
+    desk.at(1, transition(now(1)), last=None)
+    desk.at(2, last=None)
+    desk.at(3, price=150.0, last=None)
+    desk.at(4, bid=None, ask=None, last=None)
+    assert (desk.portfolio.value_usd, desk.portfolio.drawdown_pct) == (12_500, 0.0)
 
 
 def test_a_short_position_has_a_negative_value_and_a_positive_exposure():

@@ -5,9 +5,11 @@ from decimal import Decimal as D
 import pytest
 from msgspec.structs import replace
 
-from core.accounts.account import INBOX_LIMIT
+from core.accounts.account import INBOX_LIMIT, TAKEN
 from core.accounts.params import Exits, Limits, Risk, Rules
+from schemas.signals import Command
 from schemas.trading import StrategyStats
+from services.indicators.alerts import POLL_RECORDS
 from tests.build import alert, command, transition
 from tests.core.accounts.desk import ETH, Desk, now, strategy
 
@@ -155,9 +157,24 @@ def test_an_alert_with_an_old_id_and_a_new_time_is_another_one():
 
 def test_alerts_are_remembered_within_bounds():
     desk = Desk(strategy(source="tv"))
-    for number in range(1_000):
+    for number in range(TAKEN + 500):
         desk.account.feed([alert(now(1) + number, "close")])
-    assert len(desk.account.state.taken) == 200 and len(desk.account.state.inbox) == 1_000
+    assert len(desk.account.state.taken) == TAKEN and len(desk.account.state.inbox) == TAKEN + 500
+
+
+def test_all_that_the_reader_of_webhooks_repeats_after_a_crash_is_known():
+    desk = Desk(strategy(source="tv"))
+    sent = [alert(now(1) + number, "close", id=str(number)) for number in range(POLL_RECORDS)]
+    desk.account.feed(sent + sent)
+    assert len(desk.account.state.inbox) == POLL_RECORDS
+
+
+@pytest.mark.parametrize("said", [lambda id, at: alert(at, id=id), lambda id, at: Command(id, "stop", at)])
+def test_an_id_may_hold_what_parts_it_from_its_time(said):
+    desk = Desk(strategy(source="tv"))
+    messages = [said(id, now(1)) for id in ("a|5", "a", "a|5", "a", "|", "5|")]
+    desk.account.feed(messages)
+    assert desk.account.state.inbox == [messages[at] for at in (0, 1, 4, 5)]
 
 
 def test_an_inbox_of_an_account_that_stands_still_is_bounded():
@@ -241,6 +258,17 @@ def test_an_exit_by_rule_is_placed_once():
     desk.at(3.5, bid=None, ask=None, last=90.0)
     desk.at(4, bid=None, ask=None, last=90.0)
     assert [order.status for order in desk.orders] == ["PLACED", "FILLED", "PLACED"]
+
+
+def test_an_exit_by_rule_closes_what_a_waiting_partial_close_would_leave():
+    desk = Desk(strategy(source="tv", exits=Exits(max_holding_seconds=10)))
+    desk.at(1, alert(now(1)))
+    desk.at(2)
+    desk.at(3, alert(now(3), "close", size=0.1))
+    for second in range(4, 15):
+        desk.at(second, bid_size=0.0)  # the bid is empty: what sells waits
+    desk.at(15)
+    assert desk.quantities() == {} and [order.status for order in desk.orders[2:]] == ["PLACED", "CANCELLED", "PLACED", "FILLED"]
 
 
 def test_an_exit_by_rule_comes_before_a_signal_of_the_same_boundary():
