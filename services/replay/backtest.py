@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from core.accounts import params
 from core.accounts.params import INTERNAL
 from core.operators import score
 from core.topology import Topology
@@ -139,6 +140,7 @@ def complain(result: Result, job: Job) -> None:
     if waited and not result.left_out and not result.quotes and not any(each.signals for each in result.strategies):
         found = "no quotes in the range, so no order flow, no score and no transition"
         print(f"backtest: {found}; --weights 1.25,0,1.25,1.25,1.25 leaves that vote out", file=sys.stderr)
+    complain_of_absent("backtest", job, result.instruments)
     complain_of("backtest", result.left_out)
 
 
@@ -147,6 +149,13 @@ def params_of_score(topology: Topology) -> score.Params:
 
 
 # ---- what the other commands share
+
+
+def complain_of_absent(command: str, job: Job, instruments: list[str]) -> None:
+    """Name what strategies trade and the range has nothing of; an instrument of --instruments has to be there."""
+    absent = [] if job.instruments else sorted(params.routes(dict(job.accounts)).keys() - set(instruments))
+    if absent:
+        print(f"{command}: nothing of {', '.join(absent)} is in the range, though strategies trade it; it ran without", file=sys.stderr)
 
 
 def complain_of(command: str, left_out: list[str]) -> None:

@@ -44,6 +44,7 @@ from services.replay.backtest import (
     Weights,
     Windows,
     complain_of,
+    complain_of_absent,
     listed,
     now_us,
     opened,
@@ -157,6 +158,7 @@ def run(
             print_result(result)
         if publish:
             publishing.publish(settings(), messages(result, found, search, job, index.instruments))
+        complain_of_absent("optimise", job, index.instruments)
         complain_of("optimise", left_out)
         if all(each.number is None for each in result.folds):
             complaint = f"no trial has a score: {objective} is {OBJECTIVES[objective].about}; choose longer windows or another objective"

@@ -15,6 +15,7 @@ from runtime.config import Settings
 from schemas.topics import MARKET
 from services.replay.ending import BadInput
 from services.replay.moments import shown
+from services.replay.playing_lanes import span_us
 from services.replay.source import HOUR_US, KafkaSource
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ class Recorded(Protocol):
         """Return where these instruments may have something in a half-open range of event time."""
         ...
 
-    def records(self, partition: int, from_us: int, to_us: int, report: Report) -> Iterator[Record]:
-        """Yield a partition's records in offset order. What is damaged or missing goes to `report`; reading goes on behind it."""
+    def records(self, partition: int, from_us: int, to_us: int, report: Report, instrument: str) -> Iterator[Record]:
+        """Yield a partition's records in offset order, at least those of the instrument.
+
+        What is damaged or missing goes to `report`; reading goes on behind it.
+        """
         ...
 
     def missed(self, instruments: Sequence[str], from_us: int, to_us: int) -> str:
@@ -89,7 +93,7 @@ class Archived:
         opened = self._opened(lambda _error: None)
         return {partition for partition in partitions if any(footer.source == "import" for footer in opened.footers(MARKET, partition))}
 
-    def records(self, partition: int, from_us: int, to_us: int, report: Report) -> Iterator[Record]:
+    def records(self, partition: int, from_us: int, to_us: int, report: Report, instrument: str) -> Iterator[Record]:
         return self._opened(report).records(MARKET, partition, from_us, to_us)
 
     def missed(self, instruments: Sequence[str], from_us: int, to_us: int) -> str:
@@ -122,8 +126,12 @@ class Live:
             raise BadInput(f"{self.about}: expected the topic, found none; is TOPIC_PREFIX right?")
         return [Stretch(name, partition_of(name, len(self._ends)), from_us, to_us) for name in sorted(instruments)]
 
-    def records(self, partition: int, from_us: int, to_us: int, report: Report) -> Iterator[Record]:
-        """Reading ends an hour of record time behind the range: what comes later still is late by any measure."""
+    def records(self, partition: int, from_us: int, to_us: int, report: Report, instrument: str) -> Iterator[Record]:
+        """Reading ends where the instrument is received and of a time an hour behind the range: what comes later is late by any measure.
+
+        A record of another ends nothing: a topic may hold one instrument's past behind that of another.
+        """
+        key, limit_us = instrument.encode(), to_us + HOUR_US
         begins, starts = self._runner.run(self._source.begins(MARKET)), self._runner.run(self._source.since(MARKET, from_us))
         batches = self._source.records(MARKET, partition, max(starts[partition], begins[partition]), self._ends[partition])
         try:
@@ -132,9 +140,10 @@ class Live:
                     batch = self._runner.run(anext(batches))
                 except StopAsyncIteration:
                     return
-                yield from (record for record in batch if record.timestamp * 1000 < to_us + HOUR_US)
-                if batch[-1].timestamp * 1000 >= to_us + HOUR_US:
-                    return
+                for record in batch:
+                    if record.key == key and record.timestamp * 1000 >= limit_us and span_us(MARKET, record)[0] >= limit_us:
+                        return
+                    yield record
         finally:
             self._runner.run(batches.aclose())
 

@@ -8,6 +8,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -60,8 +61,10 @@ class Reading:
     """The pieces of a range by event time, in stretches of one instrument; remembers how much that was and what was left out."""
 
     def __init__(self, source: Recorded, stretches: Sequence[Stretch], from_us: int, to_us: int, batch: int) -> None:
-        self._source, self._stretches, self._batch = source, stretches, batch
+        self._source, self._batch = source, batch
         self._from_us, self._to_us = from_us, to_us
+        self._cut = len({stretch.instrument for stretch in stretches}) > 1
+        self._streams = [(stretch.instrument, self._pieces(stretch)) for stretch in stretches]
         self.trades = self.quotes = 0
         self.first_us, self.at_us = -1, from_us  # event time of the first row, and of the last
         self.seen: set[str] = set()
@@ -69,11 +72,17 @@ class Reading:
         self.unread_total = 0
         self.left_out: dict[str, None] = {}
 
+    def there(self) -> set[str]:
+        """Return the instruments of which there is something in the range, by their first pieces. A topic says so only when it is read."""
+        begun = [(name, next(pieces, None), pieces) for name, pieces in self._streams]
+        self._streams = [(name, chain([first], pieces)) for name, first, pieces in begun if first is not None]
+        return {name for name, _ in self._streams}
+
     def stretches(self) -> Iterator[list[Piece]]:
         """Yield at most `batch` pieces of one instrument at a time, fewer where they are long."""
         held: list[Piece] = []
         rows = 0
-        for piece in merged([self._pieces(stretch) for stretch in self._stretches]):
+        for piece in merged([pieces for _, pieces in self._streams]):
             if held and (piece.instrument != held[0].instrument or len(held) >= self._batch or rows >= BATCH_ROWS):
                 yield self._counted(held)
                 held, rows = [], 0
@@ -93,14 +102,14 @@ class Reading:
         return held
 
     def _pieces(self, stretch: Stretch) -> Iterator[Piece]:
-        cut = len({each.instrument for each in self._stretches}) > 1
+        cut = self._cut
         pieces = Pieces(stretch.instrument, stretch.partition, self._from_us, self._to_us, cut, cut and stretch.silent, self._refused)
 
         def report(error: Exception) -> None:
             self.left_out[str(error)] = None
             pieces.damaged()
 
-        return pieces.of(self._source.records(stretch.partition, self._from_us, self._to_us, report))
+        return pieces.of(self._source.records(stretch.partition, self._from_us, self._to_us, report, stretch.instrument))
 
     def _refused(self, error: DecodeError) -> None:
         self.unread_total += 1
@@ -178,18 +187,20 @@ class Opened(NamedTuple):
 def begun(job: Job) -> Opened:
     """Find a job's instruments and warm up. Raises BadInput where there is nothing to run over."""
     stretches = stretches_of(job, job.from_us)
-    stages = Stages(job.topology, restricted(job.accounts, {stretch.instrument for stretch in stretches}))
+    reading = Reading(job.source, stretches, job.from_us, job.to_us, job.batch)
+    there = reading.there()
+    stages = Stages(job.topology, restricted(job.accounts, there))
     left_out: dict[str, None] = {}
     warmed_us = 0
     if job.warmup_us:
         from_us = max(job.from_us - job.warmup_us, 0)
-        before = job.source.stretches(sorted({stretch.instrument for stretch in stretches}), from_us, job.from_us)
+        before = job.source.stretches(sorted(there), from_us, job.from_us)
         warming = Reading(job.source, before, from_us, job.from_us, job.batch)
         for pieces in shown(warming, "warming up", from_us, job.from_us):
             stages.warm(pieces)
         left_out, warmed_us = warming.left_out, job.from_us - warming.first_us if warming.seen else 0
     span = min(stretch.from_us for stretch in stretches), max(stretch.to_us for stretch in stretches)
-    return Opened(stages, Reading(job.source, stretches, job.from_us, job.to_us, job.batch), span, left_out, warmed_us)
+    return Opened(stages, reading, span, left_out, warmed_us)
 
 
 def ended(job: Job, reading: Reading) -> None:

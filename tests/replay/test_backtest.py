@@ -16,6 +16,7 @@ from core.topology import Topology
 from core.worker import Worker
 from runtime.archive_rows import Stored
 from runtime.kafka import KafkaBus
+from runtime.memory import partition_of
 from schemas.codec import encode
 from schemas.market import Quotes, Trades
 from schemas.topics import MARKET, SIGNALS
@@ -29,6 +30,7 @@ from tests.replay.commands import replay, written
 from tests.replay.walks import ETH, STRATEGIES, WINDOWS_US, accounts, archived, job, packed, stored, walk
 
 SIDES = {1: "buy", -1: "sell"}
+HOME = partition_of(BTC, MARKET.partitions)
 
 
 def outputs(folder: Path, **rest) -> str:
@@ -119,6 +121,25 @@ def test_a_topic_gives_what_its_archive_gives(tmp_path: Path, kafka):
     assert live["outputs"] == archive["outputs"] and live["rows"] == archive["rows"] > 0
     away = replay("backtest", *given, "--source", "topic", env={**env, "TOPIC_PREFIX": f"{prefix}other."})
     assert (away.returncode, away.stdout) == (2, b"") and b"expected the topic, found none" in away.stderr
+
+
+def test_an_instrument_whose_past_stands_behind_that_of_another_on_the_topic_is_read(tmp_path: Path, kafka):
+    """Six hours of one and then an hour of the other in one partition: the first one ends long behind the range."""
+    other = next(name for n in range(100) if partition_of(name := f"binance:C{n}-USDT", MARKET.partitions) == HOME)
+    env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "TOPIC_PREFIX": f"{uuid.uuid4().hex[:8]}."}
+    for instrument, hours in ((BTC, 6), (other, 1)):
+        rows = [f"{T0 + at * MINUTE},{at},buy,{100 + at % 7},1" for at in range(hours * 60)]
+        file = written(tmp_path, "\n".join(("ts_us,id,side,price,qty", *rows, "")))
+        done = replay("import", "--format", "tape", "--instrument", instrument, "--topic", file, env=env)
+        assert done.returncode == 0, done.stderr.decode()
+    strategies = tmp_path / "strategies.yaml"
+    strategies.write_bytes(STRATEGIES.replace(f'"{BTC}", "{ETH}"'.encode(), f'"{BTC}", "{ETH}", "{other}"'.encode()))
+    given = ("--from", "2024-10-04", "--to", "2024-10-04T00:30", "--strategies", strategies, "--json", "--source", "topic")
+    done = replay("backtest", *given, "--weights", "1.25,0,1.25,1.25,1.25", env=env)
+    found = json.loads(done.stdout)
+    assert (found["instruments"], found["rows"]) == ([BTC, other], 60)
+    assert done.stderr.decode() == f"backtest: nothing of {ETH} is in the range, though strategies trade it; it ran without\n"
+    assert ETH not in json.dumps(found["params"]["paper"])  # nor is it waited for
 
 
 # ---- the order of several instruments
@@ -310,7 +331,7 @@ def test_a_range_of_which_nothing_could_be_read_has_no_results_and_names_the_dam
 def test_a_strategy_that_waits_for_alerts_is_named(folder: Path, tmp_path: Path):
     (tmp_path / "strategies.yaml").write_bytes(STRATEGIES.replace(b"name: stopped,", b"name: hooked, source: tradingview,"))
     given = (*(word for pair in RANGE.items() for word in pair), "--archive", folder / "archive")
-    done = replay("backtest", *given, "--strategies", tmp_path / "strategies.yaml")
+    done = replay("backtest", *given, "--strategies", tmp_path / "strategies.yaml", "--instruments", BTC)
     (line,) = done.stderr.decode().splitlines()
     assert done.returncode == 0
     assert line.startswith("backtest: strategy hooked acts on alerts of webhook tradingview, and a backtest hears none")
@@ -337,6 +358,7 @@ def test_trades_alone_need_weights_without_order_flow(tmp_path: Path):
     given = ("--from", "2024-10-04", "--to", "2024-10-05", "--windows", "1s,1m", "--strategies", tmp_path / "strategies.yaml", "--json")
     (tmp_path / "strategies.yaml").write_bytes(STRATEGIES)
     archived(tmp_path, p0=tuple(message for message in walk() if not isinstance(message, Quotes)))
+    given = (*given, "--instruments", BTC)
     even = replay("backtest", *given, "--archive", tmp_path)
     four = replay("backtest", *given, "--archive", tmp_path, "--weights", "1.25,0,1.25,1.25,1.25")
     assert (even.returncode, four.returncode) == (0, 0)
