@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,12 +20,21 @@ LIMIT_S = 180.0
 pytestmark = pytest.mark.timeout(300)
 
 
-def started(directory: Path, **environment: str) -> subprocess.Popen:
-    """Start a demo with its data in a directory of the test's own."""
-    env = {**os.environ, "DEMO": "native", "DEMO_DIRECTORY": str(directory), **environment}
-    return subprocess.Popen(
-        [sys.executable, "-m", "deploy.demo"], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen]]:
+    """started(directory, NAME="value") starts a demo with its data in a directory of the test's own; what is left of it is killed."""
+    demos: list[subprocess.Popen] = []
+
+    def start(directory: Path, **environment: str) -> subprocess.Popen:
+        env = {**os.environ, "DEMO": "native", "DEMO_DIRECTORY": str(directory), **environment}
+        command = [sys.executable, "-m", "deploy.demo"]
+        demos.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return demos[-1]
+
+    yield start
+    for demo in demos:
+        demo.kill()
+        demo.wait()
 
 
 def read_until(demo: subprocess.Popen, word: str) -> str:
@@ -37,7 +47,7 @@ def read_until(demo: subprocess.Popen, word: str) -> str:
     raise AssertionError(f"the demo ended before it printed {word!r}:\n{''.join(lines)}")
 
 
-def test_a_demo_of_30_seconds_brings_data_to_every_store_and_ends_with_0(tmp_path):
+def test_a_demo_of_30_seconds_brings_data_to_every_store_and_ends_with_0(tmp_path, started):
     assert influxdb.available(), "make test builds InfluxDB before it runs this"
     demo = started(tmp_path / "demo", DEMO_SECONDS="30")
     output, _ = demo.communicate(timeout=LIMIT_S)
@@ -53,7 +63,7 @@ def test_a_demo_of_30_seconds_brings_data_to_every_store_and_ends_with_0(tmp_pat
     assert re.search(r"^neko_score +\d+ +[1-9]", output, re.MULTILINE), output  # signals and orders
 
 
-def test_without_an_influxdb_the_demo_says_so_leaves_its_sink_out_and_ends_with_0(tmp_path):
+def test_without_an_influxdb_the_demo_says_so_leaves_its_sink_out_and_ends_with_0(tmp_path, started):
     (tmp_path / "tapestream").mkdir()
     for part in cache.folder().iterdir():  # another user's cache, which has all but that
         if not part.name.startswith(("influxdb", "grafana", "docker")):
@@ -73,7 +83,7 @@ def test_what_did_not_arrive_is_named_and_the_answer_is_1(prometheus, capsys):
     assert said.endswith("series of trading_portfolio_total_value_usd in Prometheus; see the logs: nowhere\n")
 
 
-def test_ctrl_c_stops_every_process_that_the_demo_started_and_only_those(tmp_path):
+def test_ctrl_c_stops_every_process_that_the_demo_started_and_only_those(tmp_path, started):
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         demo = started(tmp_path / "demo")
@@ -90,7 +100,7 @@ def test_ctrl_c_stops_every_process_that_the_demo_started_and_only_those(tmp_pat
         bystander.wait()
 
 
-def test_a_demo_whose_sink_is_killed_says_so_and_ends_with_1(tmp_path):
+def test_a_demo_whose_sink_is_killed_says_so_and_ends_with_1(tmp_path, started):
     demo = started(tmp_path / "demo")
     read_until(demo, "logs")
     sinks = [child for child in psutil.Process(demo.pid).children() if "services.sink" in child.cmdline()]
@@ -100,14 +110,14 @@ def test_a_demo_whose_sink_is_killed_says_so_and_ends_with_1(tmp_path):
     assert "ended by itself" in output
 
 
-def test_a_wrong_engine_is_one_line_and_exit_code_2(tmp_path):
+def test_a_wrong_engine_is_one_line_and_exit_code_2(tmp_path, started):
     demo = started(tmp_path / "demo", DEMO="podman")
     output, _ = demo.communicate(timeout=LIMIT_S)
     assert demo.returncode == 2
     assert output == "demo: DEMO is 'podman', expected compose, native or auto\n"
 
 
-def test_a_directory_with_other_files_is_left_alone(tmp_path):
+def test_a_directory_with_other_files_is_left_alone(tmp_path, started):
     kept = tmp_path / "mine" / "thesis.txt"
     kept.parent.mkdir()
     kept.write_text("years of work")
