@@ -10,15 +10,17 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from core.clock import GRACE_US
 from runtime.bus import Record
 from schemas.codec import Codec, DecodeError, Place
 from schemas.market import Gap, Heartbeat, Quotes, Trades
 from schemas.topics import MARKET
 from services.replay import promises
-from services.replay.promises import span_of
+from services.replay.promises import first_us, span_of
 
 SECOND_US = 1_000_000
 DAMAGED = b""  # no record's value: the worker counts it as a gap of all kinds
+WHOLE = "$"  # path of an error that is the whole record's
 
 Message = Trades | Quotes | Heartbeat | Gap
 Refused = Callable[[DecodeError], None]
@@ -46,17 +48,31 @@ def merged(streams: Iterable[Iterable[Piece]]) -> Iterator[Piece]:
 class Pieces:
     """The pieces of one instrument, from the records of its partition."""
 
-    def __init__(self, instrument: str, partition: int, from_us: int, to_us: int, cut: bool, silent: bool, refused: Refused) -> None:
-        """cut: into runs of a second. silent: no heartbeats were recorded. refused: is told what could not be decoded."""
+    def __init__(
+        self,
+        instrument: str,
+        partition: int,
+        from_us: int,
+        to_us: int,
+        cut: bool,
+        silent: bool,
+        refused: Refused,
+        follows: bool = False,
+        behind_us: int = 0,
+    ) -> None:
+        """cut: into runs of a second. silent: no heartbeats were recorded. refused: is told what could not be decoded.
+
+        follows: there are rows before the range; behind_us: event time of the first row behind it, 0 if there is none.
+        """
         self._instrument, self._partition, self._from_us, self._to_us, self._cut = instrument, partition, from_us, to_us, cut
-        self._silent, self._heard_us = silent, 0
+        self._silent, self._heard_us, self._behind_us = silent, from_us - 1 if follows else 0, behind_us
         self._refused, self._codec = refused, Codec(MARKET)
         self._at_us, self._number = from_us, 0
         self._damaged = False
 
     def damaged(self) -> None:
-        """Something is missing here: what comes next is behind a gap."""
-        self._damaged = True
+        """Something is missing here: what comes next is behind a gap, and not behind a silence."""
+        self._damaged, self._heard_us = True, 0
 
     def of(self, records: Iterable[Record]) -> Iterator[Piece]:
         """Yield what records of the partition hold of the instrument in the range."""
@@ -65,32 +81,63 @@ class Pieces:
             if record.key != key:
                 continue
             messages, errors = self._decoded(record)
-            inside = self._inside(messages)
             if errors:
-                if inside or (not messages and self._from_us <= record.timestamp * 1000 < self._to_us):
-                    for error in errors:
-                        self._refused(error)
-                    yield self._piece(record.value, inside, record)
-                continue
-            if inside and self._damaged:
-                self._damaged = False
-                yield self._piece(DAMAGED, inside[:1], record)
-            if self._cut:
-                for message in inside:
-                    for part in parts(message):
-                        if self._silent:
-                            yield from self._promises(part, record)
-                        yield self._piece([part], [part], record)
-            elif inside:
-                yield self._piece(inside, inside, record)
+                yield from self._usable(record, messages, errors)
+            else:
+                yield from self._taken(messages, record.timestamp * 1000)
+        if self._silent and self._number:  # a range without any row is no silence, it has nothing
+            yield from self._promises(min(self._behind_us, self._to_us + GRACE_US - 1))
 
-    def _promises(self, part: Message, record: Record) -> Iterator[Piece]:
-        """Yield the heartbeats that ingest would have written while nothing came."""
-        first, last = span_of(part)
-        if self._heard_us:
-            for promise in promises.between(self._instrument, self._heard_us, first):
-                yield self._piece([promise], [promise], record)
-        self._heard_us = max(self._heard_us, last)
+    def _usable(self, record: Record, messages: list, errors: list[DecodeError]) -> Iterator[Piece]:
+        """Yield what is usable of a record that is not wholly good, and in its place each message that is not, which counts as a gap."""
+        timestamp_us = record.timestamp * 1000
+        if not (self._inside(messages)[0] or (not messages and self._from_us <= timestamp_us < self._to_us)):
+            return
+        start = 0
+        for error in errors:
+            self._refused(error)
+            yield from self._taken(messages[start : error.before], timestamp_us)
+            yield self._piece(record.value if error.path == WHOLE else b"[%b]" % error.raw, [], timestamp_us)
+            start = error.before
+        yield from self._taken(messages[start:], timestamp_us)
+
+    def _taken(self, messages: list, timestamp_us: int) -> Iterator[Piece]:
+        """Yield what is in the range: in one piece, or in runs of a second; where an import is silent, heartbeats stand between them."""
+        inside, reached_us = self._inside(messages)
+        if not inside:
+            return
+        if self._damaged:
+            self._damaged = False
+            yield self._piece(DAMAGED, inside[:1], timestamp_us)
+        silent = self._silent and not reached_us
+        if self._silent and reached_us:
+            self._heard_us = reached_us
+        if not silent and not self._cut:
+            yield self._piece(inside, inside, timestamp_us)
+            return
+        held: list[Message] = []
+        for message in inside:
+            for run in promises.cut(message, self._heard_us) if silent else (message,):
+                if silent:
+                    if held and first_us(run) - self._heard_us > GRACE_US:
+                        yield self._piece(held, held, timestamp_us)
+                        held = []
+                    yield from self._promises(first_us(run))
+                    self._heard_us = max(self._heard_us, span_of(run)[1])
+                if self._cut:
+                    for part in parts(run):
+                        yield self._piece([part], [part], timestamp_us)
+                else:
+                    held.append(run)
+        if held:
+            yield self._piece(held, held, timestamp_us)
+
+    def _promises(self, next_us: int) -> Iterator[Piece]:
+        """Yield the heartbeats that ingest would have written while nothing came, until the next row."""
+        if self._heard_us and next_us - self._heard_us > GRACE_US:
+            found = promises.between(self._instrument, self._heard_us, next_us)
+            for beats in ([beat] for beat in found) if self._cut else promises.packed(found):
+                yield self._piece(beats, beats, beats[-1].event_us)
 
     def _decoded(self, record: Record) -> tuple[list, list[DecodeError]]:
         messages = getattr(record, "messages", None)
@@ -102,15 +149,21 @@ class Pieces:
         decoded = self._codec.decode(record.value, Place(record.topic, record.partition, record.offset), self._instrument)
         return decoded.messages, decoded.errors
 
-    def _inside(self, messages: list) -> list:
-        """Return what lies in the range, rows by their event time; the list itself where that is all."""
-        from_us, to_us = self._from_us, self._to_us
+    def _inside(self, messages: list) -> tuple[list, int]:
+        """Return what lies in the range, rows by their event time, the list itself where that is all; and the time of its latest row.
+
+        That is 0 where something may come behind a silence: only such messages are looked at by the row.
+        """
+        from_us, to_us, heard_us, spoken = self._from_us, self._to_us, self._heard_us, True
         for message in messages:
             first, last = span_of(message)
             if first < from_us or last >= to_us:
                 break
+            if last > heard_us:
+                spoken = spoken and last - heard_us <= GRACE_US
+                heard_us = last
         else:
-            return messages
+            return messages, heard_us if spoken else 0
         from runtime.archive import within  # which imports pyarrow; a topic needs it only here
 
         found = []
@@ -120,24 +173,15 @@ class Pieces:
                 part = within(message, from_us, to_us)
                 if part is not None:
                     found.append(part)
-        return found
+        return found, 0
 
-    def _piece(self, value: list | bytes | None, messages: list, record: Record) -> Piece:
-        self._at_us = max(self._at_us, first_us(messages))
+    def _piece(self, value: list | bytes | None, messages: list, timestamp_us: int) -> Piece:
+        self._at_us = max(self._at_us, first_us(messages[0]) if messages else 0)
         self._number += 1
         trades, quotes = (0, 0) if value is DAMAGED else rows_of(messages)
         last_us = span_of(messages[-1])[1] if messages else self._at_us
         place = self._instrument, self._partition, self._number
-        return Piece(self._at_us, *place, value, record.timestamp * 1000, last_us, trades, quotes)
-
-
-def first_us(messages: list) -> int:
-    """Return the event time of the first row, 0 if there is none."""
-    if not messages:
-        return 0
-    first = messages[0]
-    times = first.from_us if type(first) is Gap else first.event_us
-    return times[0] if type(times) is list else times
+        return Piece(self._at_us, *place, value, timestamp_us, last_us, trades, quotes)
 
 
 def rows_of(messages: list) -> tuple[int, int]:

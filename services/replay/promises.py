@@ -5,6 +5,7 @@ Without them an account cannot tell a quiet instrument from a feed that is behin
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from operator import sub
 
 from core.clock import GRACE_US
 from schemas.market import Gap, Heartbeat, Quotes, Trades
@@ -25,27 +26,48 @@ def spoken(messages: Iterable[Message]) -> Iterator[list[Message]]:
     """Yield records of one instrument's messages: runs, cut where it was silent, and the heartbeats of the silence."""
     heard_us = 0
     for message in messages:
-        for part in cut(message):
-            first_us, last_us = span_of(part)
-            promises = between(part.instrument, heard_us, first_us) if heard_us else iter(())
-            while record := list(islice(promises, RECORD_HEARTBEATS)):
-                yield record
-            heard_us = max(heard_us, last_us)
+        for part in cut(message, heard_us):
+            promises = between(part.instrument, heard_us, first_us(part)) if heard_us else iter(())
+            yield from packed(promises)
+            heard_us = max(heard_us, span_of(part)[1])
             yield [part]
 
 
-def cut(message: Message) -> Iterator[Message]:
-    """Yield a run in pieces between which a promise belongs, any other message whole. One out of order stays whole too."""
-    if not isinstance(message, Trades | Quotes):
+def packed(promises: Iterator[Heartbeat]) -> Iterator[list[Heartbeat]]:
+    """Yield heartbeats by the minute, each a record's messages."""
+    while record := list(islice(promises, RECORD_HEARTBEATS)):
+        yield record
+
+
+def cut(message: Message, heard_us: int) -> Iterator[Message]:
+    """Yield a run in pieces between which a promise belongs, any other message whole.
+
+    A piece begins with a row that is more than GRACE_US later than all before it, so that it follows from the rows alone; a row out of
+    order begins none.
+    """
+    kind = type(message)
+    if (kind is not Trades and kind is not Quotes) or not is_silent(message.event_us):
         yield message
         return
     times, start = message.event_us, 0
-    if times[-1] - times[0] > GRACE_US and times == sorted(times):
-        for row in range(1, len(times)):
-            if times[row] - times[row - 1] > GRACE_US:
-                yield message.rows(start, row)
-                start = row
+    heard_us = max(heard_us, times[0])
+    for row, at_us in enumerate(times):
+        if at_us - heard_us > GRACE_US:
+            yield message.rows(start, row)
+            start = row
+        heard_us = max(heard_us, at_us)
     yield message.rows(start, len(times)) if start else message
+
+
+def is_silent(times: list[int]) -> bool:
+    """Return whether a row comes more than GRACE_US behind the one before it: most runs have none, and are not looked at by the row."""
+    return len(times) > 1 and max(map(sub, times[1:], times)) > GRACE_US
+
+
+def first_us(message: Message) -> int:
+    """Return the event time of a message's first row."""
+    times = message.from_us if type(message) is Gap else message.event_us
+    return times if type(times) is int else times[0]
 
 
 def span_of(message: Message) -> tuple[int, int]:

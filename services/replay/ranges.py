@@ -12,6 +12,8 @@ from aiokafka.partitioner import murmur2
 
 from runtime.bus import Record
 from runtime.config import Settings
+from schemas.codec import Codec, Place
+from schemas.market import Quotes, Trades
 from schemas.topics import MARKET
 from services.replay.ending import BadInput
 from services.replay.moments import shown
@@ -32,6 +34,8 @@ class Stretch(NamedTuple):
     from_us: int  # where there is something, as far as that is known
     to_us: int
     silent: bool = False  # an import: of heartbeats it holds the last alone
+    follows: bool = False  # there are rows of it before the range, where that matters: in an import
+    behind_us: int = 0  # event time of the first row behind the range, 0 if there is none
 
 
 class Recorded(Protocol):
@@ -84,14 +88,32 @@ class Archived:
                 earliest, latest = found.get(at, (to_us, from_us))
                 found[at] = min(earliest, tally.from_us), max(latest, tally.to_us + 1)
         imported = self._imported({partition for _, partition in found})
-        return [
-            Stretch(*at, max(earliest, from_us), min(latest, to_us), at[1] in imported) for at, (earliest, latest) in sorted(found.items())
-        ]
+        stretches = []
+        for at, (earliest, latest) in sorted(found.items()):
+            silence = (True, earliest < from_us, self._behind_us(*at, to_us) if latest > to_us else 0) if at[1] in imported else ()
+            stretches.append(Stretch(*at, max(earliest, from_us), min(latest, to_us), *silence))
+        return stretches
 
     def _imported(self, partitions: set[int]) -> set[int]:
         """Return the partitions that were imported and not recorded from a topic; a partition holds one of both."""
         opened = self._opened(lambda _error: None)
         return {partition for partition in partitions if any(footer.source == "import" for footer in opened.footers(MARKET, partition))}
+
+    def _behind_us(self, instrument: str, partition: int, to_us: int) -> int:
+        """Return the time of an instrument's first row behind a range; 0 if something before it cannot be read, for that is no silence."""
+        damaged: list[Exception] = []
+        archive, key = self._opened(damaged.append), instrument.encode()
+        own = (footer for footer in archive.footers(MARKET, partition) if footer.to_us >= to_us and instrument in footer.tallies)
+        start = next((footer.first_offset for footer in own if any(t.to_us >= to_us for t in footer.tallies[instrument].values())), 0)
+        for record in archive.records(MARKET, partition, to_us, from_offset=start):
+            if damaged:
+                break
+            if record.key == key:
+                messages = Codec(MARKET).decode(record.value, Place(MARKET.name, partition, record.offset), instrument).messages
+                times = (at_us for message in messages if type(message) in (Trades, Quotes) for at_us in message.event_us)
+                if behind_us := next((at_us for at_us in times if at_us >= to_us), 0):
+                    return behind_us
+        return 0
 
     def records(self, partition: int, from_us: int, to_us: int, report: Report, instrument: str) -> Iterator[Record]:
         return self._opened(report).records(MARKET, partition, from_us, to_us)

@@ -102,14 +102,18 @@ class Reading:
         return held
 
     def _pieces(self, stretch: Stretch) -> Iterator[Piece]:
-        cut = self._cut
-        pieces = Pieces(stretch.instrument, stretch.partition, self._from_us, self._to_us, cut, cut and stretch.silent, self._refused)
+        edges = stretch.silent, self._refused, stretch.follows, stretch.behind_us
+        pieces = Pieces(stretch.instrument, stretch.partition, self._from_us, self._to_us, self._cut, *edges)
 
         def report(error: Exception) -> None:
             self.left_out[str(error)] = None
             pieces.damaged()
 
         return pieces.of(self._source.records(stretch.partition, self._from_us, self._to_us, report, stretch.instrument))
+
+    def left(self) -> dict[str, None]:
+        """Return the complaints about what was left out, in order, each once."""
+        return self.left_out | dict.fromkeys(map(str, self.unread))
 
     def _refused(self, error: DecodeError) -> None:
         self.unread_total += 1
@@ -181,7 +185,7 @@ class Opened(NamedTuple):
     warmed_us: int  # event time before the range in which there was something
 
     def left(self) -> list[str]:
-        return [*(self.left_out | self.reading.left_out), *map(str, self.reading.unread)]
+        return [*(self.left_out | self.reading.left())]
 
 
 def begun(job: Job) -> Opened:
@@ -198,7 +202,7 @@ def begun(job: Job) -> Opened:
         warming = Reading(job.source, before, from_us, job.from_us, job.batch)
         for pieces in shown(warming, "warming up", from_us, job.from_us):
             stages.warm(pieces)
-        left_out, warmed_us = warming.left_out, job.from_us - warming.first_us if warming.seen else 0
+        left_out, warmed_us = warming.left(), job.from_us - warming.first_us if warming.seen else 0
     span = min(stretch.from_us for stretch in stretches), max(stretch.to_us for stretch in stretches)
     return Opened(stages, reading, span, left_out, warmed_us)
 

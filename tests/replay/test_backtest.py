@@ -18,12 +18,13 @@ from runtime.archive_rows import Stored
 from runtime.kafka import KafkaBus
 from runtime.memory import partition_of
 from schemas.codec import encode
-from schemas.market import Quotes, Trades
+from schemas.market import Heartbeat, Quotes, Trades
 from schemas.topics import MARKET, SIGNALS
 from services.replay.ending import BadInput
 from services.replay.merging import Pieces, merged
+from services.replay.promises import span_of
 from services.replay.results import CURVE_POINTS, LISTED, Equity, Kept, Prices, Stick, month_of
-from services.replay.running import played
+from services.replay.running import Reading, played
 from tests.archives import put
 from tests.build import BTC, DAY, HOUR, MINUTE, SECOND, T0, heartbeat, quotes, trades
 from tests.replay.commands import replay, written
@@ -194,12 +195,69 @@ def test_an_import_on_a_topic_gives_what_it_gives_in_an_archive(tmp_path: Path, 
             assert done.returncode == 0, done.stderr.decode()
     given = ("--from", "2024-10-04", "--to", "2024-10-05", "--windows", "1s,1m", "--strategies", strategies, "--json")
     given = (*given, "--weights", "1.25,0,1.25,1.25,1.25")
-    found = [replay("backtest", *given, *place, env=env) for place in (archive, ("--source", "topic"))]
-    assert [done.returncode for done in found] == [0, 0], found[1].stderr.decode()
-    imported, topic = (json.loads(done.stdout) for done in found)
-    assert topic["outputs"] == imported["outputs"] and topic["rows"] == imported["rows"] > 0
-    assert sum(each["fills"] for each in topic["strategies"]) > 10
-    assert not [each for each in topic["strategies"] if "risk stale_data" in each["refused"]]
+    for words in ((), ("--instruments", ETH, "--from", "2024-10-04T00:10:05", "--to", "2024-10-04T00:50:03", "--warmup", "7m")):
+        found = [replay("backtest", *given, *words, *place, env=env) for place in (archive, ("--source", "topic"))]
+        assert [done.returncode for done in found] == [0, 0], found[1].stderr.decode()
+        imported, topic = (json.loads(done.stdout) for done in found)
+        assert topic["outputs"] == imported["outputs"] and topic["rows"] == imported["rows"] > 0
+        assert sum(each["fills"] for each in topic["strategies"]) > (0 if words else 10)
+        assert not [each for each in topic["strategies"] if "risk stale_data" in each["refused"]]
+
+
+TIMED = b"""
+accounts: [{name: paper, cash: 100000, risk: {cooldown_seconds: 0}}, {name: other, cash: 100000}]
+strategies:
+  - {name: timed, account: paper, instruments: ["binance:ETH-USDT"], size_pct: 5, filters: {complete_only: false},
+     exits: {max_holding_seconds: 90}}
+  - {name: beside, account: other, instruments: ["binance:BTC-USDT"], size_pct: 5}
+"""
+
+
+def timed_fills(folder: Path, instruments: tuple[str, ...], **rest) -> list:
+    given = job(folder, instruments=instruments, **rest)._replace(accounts=accounts(TIMED))
+    return [fill for account, fill in played(given)[1].fills.items if account == "paper"]
+
+
+def seldom(folder: Path, *silences: tuple[int, int]) -> Path:
+    """Import an instrument that trades each 23 s, but for the seconds of some silences, and another beside it."""
+    own = [one for one in walk(ETH, step_us=23 * SECOND) if not any(begin <= span_of(one)[0] - T0 < end for begin, end in silences)]
+    for partition, messages in enumerate((own, walk())):
+        put(folder, stored(messages[0].instrument, packed(messages, 10), partition=partition), partition, source="import")
+    return folder
+
+
+def test_an_exit_by_time_comes_when_it_is_due_with_another_instrument_beside_it_and_without(tmp_path: Path):
+    folder = seldom(tmp_path)
+    alone, beside = timed_fills(folder, (ETH,)), timed_fills(folder, (ETH, BTC))
+    assert alone == beside and len(alone) == 4
+    assert any((fill.at_us - T0) % (23 * SECOND) > SECOND for fill in alone)  # between two of its trades
+
+
+def test_an_exit_by_time_in_a_silence_that_goes_on_behind_the_range_comes_in_it(tmp_path: Path):
+    first = timed_fills(seldom(tmp_path / "whole"), (ETH,))[0].at_us
+    silence = first - T0 + SECOND, HOUR  # of the position that was opened there
+    folder = seldom(tmp_path / "silent", silence)
+    for instruments in ((ETH,), (ETH, BTC)):
+        found, whole = (timed_fills(folder, instruments, to_us=to_us) for to_us in (T0 + HOUR // 2, T0 + 2 * HOUR))
+        assert found == [fill for fill in whole if fill.at_us < T0 + HOUR // 2]
+        assert 90 * SECOND <= found[1].at_us - found[0].at_us < 95 * SECOND
+
+
+def test_the_part_of_an_import_that_was_lost_is_no_silence(tmp_path: Path):
+    messages = [one for one in walk(ETH, step_us=23 * SECOND) if not HOUR // 2 <= span_of(one)[0] - T0 < HOUR]
+    records = stored(ETH, packed(messages, 10))
+    paths = [put(tmp_path, part, source="import") for part in (records[:5], records[5:10], records[10:])]
+    told = []
+    for path in (None, paths[1]):
+        if path:
+            path.write_bytes(path.read_bytes()[:100])
+        given = job(tmp_path, instruments=(ETH,))
+        reading = Reading(given.source, given.source.stretches([ETH], T0, given.to_us), T0, given.to_us, 100)
+        beats = [beat for held in reading.stretches() for piece in held if type(piece.value) is list for beat in piece.value]
+        told.append([beat.event_us for beat in beats if isinstance(beat, Heartbeat)])
+    lost_us = span_of(msgspec.json.decode(records[4].raw, type=list[Trades | Quotes])[-1])[1]
+    found_us = span_of(msgspec.json.decode(records[10].raw, type=list[Trades | Quotes])[0])[0]
+    assert told[1] == [at_us for at_us in told[0] if not lost_us < at_us < found_us] != told[0]
 
 
 # ---- the range
@@ -345,6 +403,33 @@ def test_a_message_that_cannot_be_read_is_named_and_the_others_of_its_record_are
     put(tmp_path, records)
     result, _ = played(job(tmp_path))
     assert result.unread == 1 and "market[0]@100: expected float >= 1e-18, was -1.0" in result.left_out[0]
+
+
+def test_a_partly_bad_record_over_the_edge_of_a_range_gives_each_side_its_rows(tmp_path: Path):
+    #  warm-up      | range
+    #  5 s    bad   | 15 s    one record
+    edge_us = T0 + 10 * SECOND
+    (record,) = stored(BTC, [[trades(at=[T0 + 5 * SECOND, T0 + 15 * SECOND]), trades(at=T0 + 16 * SECOND)]])
+    record.raw = record.raw[:-1] + b',{"type":"trades","instrument":"binance:BTC-USDT"}]'
+    put(tmp_path, [record])
+    refused = []
+    before, inside = (
+        list(Pieces(BTC, 0, *span, False, False, refused.append).of([record])) for span in ((T0, edge_us), (edge_us, T0 + MINUTE))
+    )
+    rows = [[(type(one), one.event_us) for one in piece.value] if type(piece.value) is list else piece.value for piece in before + inside]
+    bad = b'[{"type":"trades","instrument":"binance:BTC-USDT"}]'
+    assert rows == [[(Trades, [T0 + 5 * SECOND])], bad, [(Trades, [T0 + 15 * SECOND]), (Trades, [T0 + 16 * SECOND])], bad]
+    assert [piece.trades for piece in before + inside] == [1, 0, 2, 0] and len(refused) == 2
+    result, _ = played(job(tmp_path, from_us=edge_us, to_us=T0 + MINUTE, warmup_us=10 * SECOND))
+    assert result.trades == 2 and len(result.left_out) == 1  # the one message is named once
+
+
+def test_what_cannot_be_read_in_the_warm_up_is_named_too(tmp_path: Path):
+    records = stored(BTC, [[trades(at=T0 + number * MINUTE)] for number in range(3)])
+    records[0].raw = records[0].raw[:-1] + b",{}]"
+    put(tmp_path, records)
+    result, _ = played(job(tmp_path, from_us=T0 + MINUTE, warmup_us=MINUTE))
+    assert "market[0]@0" in result.left_out[0] and result.trades == 2
 
 
 def test_a_range_in_which_the_source_has_nothing_is_bad_input(tmp_path: Path):

@@ -42,6 +42,11 @@ def test_a_run_out_of_order_stays_whole():
     assert record == [run]
 
 
+def test_a_row_out_of_order_begins_no_silence_and_ends_none():
+    late = trades(at=[T0, T0 + 5 * SECOND, T0 + SECOND, T0 + 6 * SECOND, T0 + 9 * SECOND])
+    assert told(late) == [[[0.0]], ["promise 1", "promise 2", "promise 3"], [[5.0, 1.0, 6.0]], ["promise 7"], [[9.0]]]
+
+
 def test_a_long_silence_is_packed_by_the_minute():
     records = list(spoken([trades(at=[T0]), trades(at=[T0 + 10 * MINUTE])]))
     silence = records[1:-1]
