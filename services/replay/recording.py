@@ -22,6 +22,7 @@ from services.replay.source import HOUR_US, KafkaSource
 if TYPE_CHECKING:
     from runtime.archive_segments import Draft
 
+LACKING = ("not_recorded", "missing")  # holes of an archive whose records the topic may have
 BY_NAME = {topic.name: topic for topic in TOPICS}
 
 
@@ -82,21 +83,23 @@ class Recorder:
         if not ends:
             raise BadInput(f"{source.where}: expected the topic {self._archive.name(topic)}, found none; is TOPIC_PREFIX right?")
         starts = {number: max(start, begins[number]) for number, start in starts.items()}
+        stops = await source.since(topic, self._to_us + 2 * HOUR_US)  # by record time: an hour behind the range
         with drawn(self._archive.name(topic), sum(ends[number] - start for number, start in starts.items())) as progress:
             for number, start in starts.items():
-                await self._partition(source, topic, number, start, ends[number], progress)
+                await self._partition(source, topic, number, start, max(start, stops[number]), ends[number], progress)
 
     async def _partition(
-        self, source: KafkaSource, topic: Topic, number: int, start: int, end: int, progress: Callable[[int], None]
+        self, source: KafkaSource, topic: Topic, number: int, start: int, stop: int, end: int, progress: Callable[[int], None]
     ) -> None:
+        """Record what the archive lacks of [start, stop), as far as the times of the records go; end: where the topic does."""
         from runtime.archive_segments import Hole, Taken
 
-        behind = self._behind(topic, number, start, end)
+        behind = self._behind(topic, number, start, stop, end)
         draft = self._archive.draft(topic, number)
         if behind is not None and behind < start:
             draft.holes.append(Hole(behind, start, "not_recorded"))
         elif behind is not None:
-            self._kept += min(behind, end) - start
+            self._kept += min(behind, stop) - start
             progress(behind - start)
             start = behind
         try:
@@ -135,13 +138,14 @@ class Recorder:
         draft.finish()
         return self._archive.draft(topic, number)
 
-    def _behind(self, topic: Topic, number: int, start: int, end: int) -> int | None:
+    def _behind(self, topic: Topic, number: int, start: int, stop: int, end: int) -> int | None:
         """Return the offset behind what the archive has of a partition, None if it has nothing. Raises BadInput if it does not fit."""
         from runtime.archive import ArchiveError
+        from runtime.archive_segments import WHY
 
         place = f"{self._archive.directory}: {self._archive.name(topic)}[{number}]"
         try:
-            footers = list(self._archive.footers(topic, number))
+            footers, holes = list(self._archive.footers(topic, number)), list(self._archive.holes(topic, number))
         except ArchiveError as error:
             raise BadInput(f"{error}; nothing was recorded") from error
         if not footers:
@@ -157,6 +161,10 @@ class Recorder:
             raise BadInput(
                 f"{place} begins at offset {first.first_offset}, expected {start} or earlier for this range; name another archive"
             )
+        for hole in holes:
+            if hole.reason in LACKING and hole.from_offset < stop and start < hole.to_offset:
+                found = f"found that {hole.from_offset} to {hole.to_offset - 1} {WHY[hole.reason]}"
+                raise BadInput(f"{place}: expected offsets {start} to {stop - 1} for this range, {found}; name another archive")
         return newest.next_offset
 
 

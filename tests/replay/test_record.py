@@ -118,6 +118,21 @@ def test_an_hour_before_and_behind_comes_with_a_range_and_a_later_range_leaves_a
     assert "begins at offset 1, expected 0 or earlier for this range" in line(live.record(tmp_path, BEGIN_US, BEGIN_US + SECOND))
 
 
+def test_a_range_in_a_hole_that_two_others_left_is_refused(live, tmp_path):
+    #  0  1  2  3  4  5  6  7  8  9     hours
+    #     [  2  ]           [  8  ]     recorded first
+    #              [  5  ]              asked for now
+    live.put(*(BEGIN_US + n * HOUR for n in range(10)))
+    for hour in (2, 8):
+        live.record(tmp_path, BEGIN_US + hour * HOUR, BEGIN_US + hour * HOUR + SECOND)
+    said = line(live.record(tmp_path, BEGIN_US + 5 * HOUR, BEGIN_US + 5 * HOUR + SECOND))
+    place = f"{tmp_path}: {live.bus.name(MARKET)}[{AT}]"
+    found = "found that 4 to 6 were not asked for when this was recorded; name another archive"
+    assert said == f"record: {place}: expected offsets 4 to 6 for this range, {found}"
+    again = live.record(tmp_path, BEGIN_US + 2 * HOUR, BEGIN_US + 2 * HOUR + SECOND)
+    assert again.stdout.decode().startswith("recorded 0 records") and "; 3 were there before" in again.stdout.decode()
+
+
 def test_what_is_gone_from_the_topic_is_no_hole_of_a_first_recording(live, tmp_path):
     live.put(*(BEGIN_US + n * SECOND for n in range(9)))
 
