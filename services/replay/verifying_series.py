@@ -14,15 +14,19 @@ from msgspec import Raw, Struct
 
 from runtime.bus import Record
 from runtime.memory import partition_of
-from schemas.topics import Topic
+from schemas.signals import Alert, Command
+from schemas.topics import SIGNALS, Topic
 from services.replay.ending import BadInput
-from services.replay.source import Source
+from services.replay.source import HOUR_US, Source
 from services.replay.verifying_states import Differs, Place
+
+INPUTS = frozenset((Alert.__struct_config__.tag, Command.__struct_config__.tag))  # they come from outside: nothing recomputes them
 
 
 class Head(Struct):
     """What a message says of itself, whatever its type."""
 
+    type: str = ""
     instrument: str = ""
     account: str = ""
     seq: int = -1
@@ -115,6 +119,11 @@ class Series:
         return len(self._expected)
 
     @property
+    def ended(self) -> bool:
+        """Whether everything is recomputed."""
+        return self._ended
+
+    @property
     def unasked(self) -> Message | None:
         """Return a published message of the range for which nothing was recomputed yet."""
         return next((message for message in self._found if self._inside(message)), None)
@@ -178,7 +187,8 @@ class Published:
         self._source, self._belongs, self._from_us, self._to_us = source, belongs, from_us, to_us
         self._ends: Mapping[int, int] = {}
         self._readers: dict[int, AsyncIterator[list[Record]]] = {}
-        self._over: set[int] = set()
+        self._over: set[int] = set()  # partitions that are read to their end
+        self._behind: set[int] = set()  # those that are read to an hour behind the range
 
     async def open(self) -> None:
         """Begin to read. The ends are those of now: ask before how far the indicators are, and after where their source ends."""
@@ -199,17 +209,13 @@ class Published:
             self.series_of(key, message.head.name).expect(message)
 
     async def catch_up(self) -> None:
-        """Read until everything recomputed so far is compared. Raises Differs."""
+        """Read until everything recomputed so far is compared; partitions of which nothing is recomputed are left. Raises Differs."""
         waiting: dict[int, list[Series]] = {}
         for series in self.series.values():
             waiting.setdefault(series.partition, []).append(series)
         for number, own in waiting.items():
             while number not in self._over and any(series.waits for series in own):
-                records = await anext(self._readers[number], None) if number in self._readers else None
-                if records is None:
-                    self._over.add(number)
-                else:
-                    self._find(number, records)
+                await self._read(number)
             if number in self._over:
                 for series in own:
                     if not any(self._ends.values()) and series.waits:
@@ -219,6 +225,20 @@ class Published:
                         )
                     series.require_all(self.topic.name, self._ends.get(number, 0))
 
+    async def read_on(self) -> AsyncIterator[None]:
+        """Read every partition to an hour behind the range, yielding between: what nothing recomputes may stand on any. Raises Differs."""
+        for number in self._ends:
+            while number not in self._over and number not in self._behind:
+                await self._read(number)
+                yield
+
+    async def _read(self, number: int) -> None:
+        records = await anext(self._readers[number], None) if number in self._readers else None
+        if records is None:
+            self._over.add(number)
+        else:
+            self._find(number, records)
+
     def _find(self, partition: int, records: Iterable[Record]) -> None:
         for record in records:
             key = (record.key or b"").decode("utf-8", "replace")
@@ -227,9 +247,11 @@ class Published:
             except ValueError:
                 self._leave(key, "what cannot be read")
                 continue
+            if self.topic is SIGNALS:
+                found = [message for message in found if message.head.type not in INPUTS]
+            if found and min(record.timestamp * 1000, *(message.head.time_us for message in found)) >= self._to_us + HOUR_US:
+                self._behind.add(partition)
             for message in found:
-                if message.head.seq < 0:
-                    continue  # an alert or a command: it comes from outside, and nothing recomputes it
                 name = message.head.name
                 series = self.series.get((key, name))
                 if series is None and (belongs := self._belongs(key, name)) is not None:

@@ -26,7 +26,7 @@ from schemas.topics import BARS, MARKET, SIGNALS, STATES, TRADING, Topic
 from services.replay import moments
 from services.replay.ending import BadInput
 from services.replay.source import HOUR_US, Source
-from services.replay.verifying_series import Published
+from services.replay.verifying_series import Message, Published
 from services.replay.verifying_states import Differs, Known, Past, Place, require_same
 
 SLICE_US = 600_000_000  # of event time: some 10 MB of messages for twenty instruments
@@ -76,8 +76,10 @@ class Instruments:
 
     def belongs(self, topic: Topic) -> Callable[[str, str], bool | None]:
         def under(key: str, name: str) -> bool | None:
-            if not self.wanted(name.encode()):
+            if self.names and name not in self.names:
                 return None
+            if not self.wanted(name.encode()):
+                return False  # it names no instrument
             return key == name if topic is BARS else key in self._routes.get(name, (WATCH,))
 
         return under
@@ -102,6 +104,7 @@ class Accounts:
     def __init__(self, accounts: Mapping[str, AccountParams], instruments: Iterable[str]) -> None:
         """instruments: accounts that trade none of them are left out; empty: none is."""
         chosen = set(instruments)
+        self._given = frozenset(accounts)
         self._accounts = {name: own for name, own in accounts.items() if not chosen or chosen & set(own.instruments)}
         self.names = frozenset(self._accounts)
         self._worker = AccountWorker(self._accounts)
@@ -112,7 +115,7 @@ class Accounts:
         return name if name in self._accounts else ""
 
     def belongs(self, topic: Topic) -> Callable[[str, str], bool | None]:
-        return lambda key, name: key == name if name in self._accounts else False
+        return lambda key, name: key == name if name in self._accounts else None if name in self._given else False
 
     def params(self, name: str) -> str:
         return self._accounts[name].hash
@@ -166,6 +169,15 @@ class Lane:
         self._reader = self._read(span.start)
         self._over = self._passed = False  # at the end of the log; a record an hour behind the range has come
 
+    @property
+    def partition(self) -> int:
+        return self._partition
+
+    @property
+    def whole(self) -> bool:
+        """Whether the log has lost nothing."""
+        return self._span.begin == 0
+
     def _read(self, offset: int) -> AsyncIterator[list[Record]]:
         self._opened = offset
         return aiter(self._all.source.records(self._side.topic, self._partition, offset, self._span.end))
@@ -183,6 +195,12 @@ class Lane:
             else:
                 await self.close()
                 self._reader = self._read(back)
+
+    async def seek(self, name: str, until_us: int) -> None:
+        """Go on to a key that has not come yet, and recompute it; to the end of the log if it does not come."""
+        self._awaited.add(name)
+        await self.advance(until_us, last=True)
+        self.require_stops()
 
     def _there(self, until_us: int, last: bool) -> bool:
         names = [name for name in self._met.values() if name]
@@ -311,10 +329,10 @@ class Recomputed:
                 until_us = min(until_us + step_us, self.to_us)
                 for lane in self._lanes:
                     await lane.advance(until_us, last=until_us == self.to_us)
-                if until_us == self.to_us:
-                    self._end()
-                for published in self.published.values():
-                    await published.catch_up()
+                if until_us < self.to_us:
+                    await self._catch_up()
+                else:
+                    await self._end()
                 progress(until_us)
         except Differs as difference:
             if known := self.changed.get(difference.key):
@@ -346,21 +364,51 @@ class Recomputed:
             span = Span(begins[number], starts[number], end, finished.get(number, 0) if finished else end)
             self._lanes.append(Lane(self, number, span, homes.get(number, ())))
 
-    def _end(self) -> None:
-        """Everything is recomputed."""
+    async def _catch_up(self) -> None:
+        for published in self.published.values():
+            await published.catch_up()
+
+    async def _end(self) -> None:
+        """Everything is recomputed: nothing else may have been published."""
         for lane in self._lanes:
             lane.require_stops()
-        names = {name for lane in self._lanes for name in lane.names}
-        self.missing_names = set(self.side.names) - names
+        self.missing_names = set(self.side.names) - self._names
         for published in self.published.values():
-            for series in list(published.series.values()):
-                if series.name in names:
-                    series.end()
-                elif message := series.unasked:
-                    raise BadInput(
-                        f"{self.side.topic.name}: expected the log of {series.name} in the range, since {message.at} came of it, "
-                        "found none; the topic keeps it no longer, or others wrote that"
-                    )
+            await self._settle(published)
+        await self._catch_up()
+        for published in self.published.values():
+            async for _ in published.read_on():
+                await self._settle(published)
+        await self._catch_up()
+
+    async def _settle(self, published: Published) -> None:
+        """End the series that were found since, each behind the log of its key. Raises Differs, BadInput where that is not to be had."""
+        for series in [one for one in published.series.values() if not one.ended]:
+            if series.name not in self._names and (message := series.unasked):
+                await self._seek(series.name, message)
+            if series.name in self._names:
+                series.end()
+
+    async def _seek(self, name: str, message: Message) -> None:
+        """Look for the log of a key behind where reading stopped, since something was published of it."""
+        topic = self.side.topic
+        home = partition_of(name, max(topic.partitions, *(lane.partition + 1 for lane in self._lanes)))
+        lane = next((one for one in self._lanes if one.partition == home), None)
+        if lane is not None:
+            await lane.seek(name, self.to_us)
+        if name in self._names:
+            return
+        if lane is not None and lane.whole:
+            raise Differs(name, message.at, message.raw, None, f"seq {message.head.seq} was published, and {topic.name} has nothing of it")
+        raise BadInput(
+            f"{topic.name}: expected the log of {name} in the range, since {message.at} came of it, "
+            "found none; the topic keeps it no longer, or others wrote that"
+        )
+
+    @property
+    def _names(self) -> set[str]:
+        """Return all that is recomputed."""
+        return {name for lane in self._lanes for name in lane.names}
 
     @property
     def keys(self) -> list[str]:
