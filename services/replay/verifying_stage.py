@@ -27,7 +27,7 @@ from services.replay import moments
 from services.replay.ending import BadInput
 from services.replay.source import HOUR_US, Source
 from services.replay.verifying_series import Message, Published
-from services.replay.verifying_states import Differs, Known, Past, Place, require_same
+from services.replay.verifying_states import Differs, Known, Past, Place, maker_of, require_same, stamp_of
 
 SLICE_US = 600_000_000  # of event time: some 10 MB of messages for twenty instruments
 SLICES = 10_000  # at most; longer ranges have longer slices
@@ -164,7 +164,7 @@ class Lane:
         self._all, self._side, self._partition, self._span = recomputed, recomputed.side, partition, span
         self._met: dict[bytes | None, str] = {}  # by key: its state's name, "" if it is not wanted
         self._awaited = set(awaited)
-        self._stops: list[tuple[int, int, str]] = []  # published checkpoints to come: next offset, boundary, name
+        self._stops: list[Known] = []  # published checkpoints to come
         self._opened = span.start
         self._reader = self._read(span.start)
         self._over = self._passed = False  # at the end of the log; a record an hour behind the range has come
@@ -231,8 +231,8 @@ class Lane:
         for known in (*([past.start] if past.start else ()), *(one for one in following if one.reached_us < self._all.to_us)):
             require_same(known, VERSION, params)
         for known in following:
-            if (known.checkpoint.version, known.checkpoint.params) == (VERSION, params):
-                insort(self._stops, (known.checkpoint.next_offset, known.checkpoint.at_us, name))
+            if maker_of(known.checkpoint) == (VERSION, params):
+                insort(self._stops, known, key=lambda one: stamp_of(one.checkpoint))
             else:
                 self._all.changed[name] = known  # behind the range: it matters if something differs in it
         if past.start is None:
@@ -255,12 +255,12 @@ class Lane:
         """Recompute records, and hold published checkpoints against the states behind theirs."""
         offsets = [record.offset for record in records]
         start = 0
-        while records and self._stops and self._stops[0][0] <= offsets[-1] + 1:
-            next_offset, at_us, name = self._stops.pop(0)
-            stop = bisect_left(offsets, next_offset, start)
+        while records and self._stops and self._stops[0].checkpoint.next_offset <= offsets[-1] + 1:
+            known = self._stops.pop(0)
+            stop = bisect_left(offsets, known.checkpoint.next_offset, start)
             self._feed(records[start:stop])
             start = stop
-            self._all.hold(name, next_offset, at_us)
+            self._all.hold(known)
         self._feed(records[start:])
 
     def _feed(self, records: Sequence[Record]) -> None:
@@ -284,11 +284,11 @@ class Lane:
 
     def require_stops(self) -> None:
         """Raise BadInput if a published checkpoint of the range holds more than the log."""
-        for next_offset, at_us, name in self._stops if self._over else ():
-            known = self._all.pasts[self._side.topic.name, name].later[next_offset, at_us]
+        for known in self._stops if self._over else ():
             if known.reached_us < self._all.to_us:
+                last = known.checkpoint.next_offset - 1
                 raise BadInput(
-                    f"{self._side.topic.name}[{self._partition}]: expected the log to offset {next_offset - 1}, which {known} holds, "
+                    f"{self._side.topic.name}[{self._partition}]: expected the log to offset {last}, which {known} holds, "
                     f"found that it ends at {self._span.end}; choose an earlier --to"
                 )
 
@@ -414,20 +414,19 @@ class Recomputed:
     def keys(self) -> list[str]:
         return sorted({name for lane in self._lanes for name in lane.names or lane.keys})
 
-    def hold(self, name: str, next_offset: int, at_us: int) -> None:
+    def hold(self, known: Known) -> None:
         """Hold a published checkpoint against the state. Raises Differs."""
-        known = self.pasts[self.side.topic.name, name].later[next_offset, at_us]
+        name, published = known.checkpoint.key, bytes(known.checkpoint.state)
         state = self.side.snapshot(name)
-        if state != bytes(known.checkpoint.state):
-            raise Differs(name, known.at, bytes(known.checkpoint.state), state, f"the state at {moments.shown(at_us)} differs")
+        if state != published:
+            raise Differs(name, known.at, published, state, f"the state at {moments.shown(known.checkpoint.at_us)} differs")
         self.checkpoints += 1
 
     def require_checkpoint(self, value: bytes, certain: bool) -> None:
         """Look for the hourly checkpoint that a worker must have published. Raises Differs."""
         for raw in map(bytes, _checkpoints(value)):
             own = msgspec.json.decode(raw, type=Checkpoint)
-            past = self.pasts.get((self.side.topic.name, own.key), Past())
-            known = past.later.get((own.next_offset, own.at_us))
+            known = self.pasts.get((self.side.topic.name, own.key), Past()).find(own)
             if known is not None:
                 if known.raw != raw:
                     raise Differs(own.key, known.at, known.raw, raw, f"the checkpoint at {moments.shown(own.at_us)} differs")

@@ -45,7 +45,8 @@ class Past:
 
     def __init__(self) -> None:
         self.start: Known | None = None  # the last one whose state lies before the range
-        self.later: dict[tuple[int, int], Known] = {}  # by next offset and boundary: those in the range, and the next one
+        self.later: dict[tuple[int, int, int, str], Known] = {}  # by next offset, boundary, version, parameters: in the range, and the next
+        self._newest: dict[tuple[int, int], Known] = {}  # of those, by next offset and boundary the one that was published last
 
     def add(self, known: Known, from_us: int, to_us: int) -> None:
         """Take a published checkpoint, in the order of its partition."""
@@ -55,20 +56,26 @@ class Past:
                 self.start = known
             return
         if known.reached_us >= to_us:
-            beyond = [one for one, other in self.later.items() if other.reached_us >= to_us]
+            beyond = [one for one, other in self._newest.items() if other.reached_us >= to_us]
             if beyond and min(beyond) < stamp:
                 return
             for one in beyond:
                 if one > stamp:
-                    del self.later[one]
-        before = self.later.setdefault(stamp, known)
-        if before.raw != known.raw:
+                    del self._newest[one]
+                    self.later = {name: other for name, other in self.later.items() if name[:2] != one}
+        self.later.setdefault((*stamp, *maker_of(known.checkpoint)), known)
+        before, self._newest[stamp] = self._newest.get(stamp, known), known
+        if maker_of(before.checkpoint) == maker_of(known.checkpoint) and before.raw != known.raw:
             raise Differs(known.checkpoint.key, known.at, known.raw, before.raw, f"the checkpoint stands at {before.at} too, and differs")
 
     def following(self) -> list[Known]:
         """Return the checkpoints behind the one that is started from, in the order of the log."""
         first = stamp_of(self.start.checkpoint) if self.start else (-1, -1)
-        return [self.later[stamp] for stamp in sorted(self.later) if stamp > first]
+        return [known for name, known in sorted(self.later.items(), key=lambda one: one[0][:2]) if name[:2] > first]
+
+    def find(self, own: Checkpoint) -> Known | None:
+        """Return what was published where the same code with the same parameters has made a checkpoint."""
+        return self.later.get((*stamp_of(own), *maker_of(own)))
 
 
 class Differs(Exception):
@@ -113,6 +120,11 @@ def stamp_of(checkpoint: Checkpoint) -> tuple[int, int]:
     return checkpoint.next_offset, checkpoint.at_us
 
 
+def maker_of(checkpoint: Checkpoint) -> tuple[int, str]:
+    """Return what made it: at one place of the log there are two where parameters changed and nothing came between."""
+    return checkpoint.version, checkpoint.params
+
+
 def reached_us(checkpoint: Checkpoint) -> int:
     """Return the time up to which everything is in the state, which may lie behind the checkpoint's boundary; -1 if nothing is."""
     found = _reached(checkpoint.state)
@@ -145,7 +157,7 @@ def read(at: Place, value: bytes | None) -> list[Known]:
 def require_same(known: Known, version: int, params: str) -> None:
     """Raise BadInput if other code or other parameters made a checkpoint than those that would recompute."""
     found = known.checkpoint
-    if (found.version, found.params) != (version, params):
+    if maker_of(found) != (version, params):
         own = "--windows" if found.topic == "market" else "--strategies"
         raise BadInput(
             f"{known}: expected version {version} with parameters {params}, found version {found.version} with {found.params or 'none'}; "

@@ -14,7 +14,7 @@ from core.topology import Topology
 from core.worker import Worker
 from runtime.memory import partition_of
 from schemas.codec import encode
-from schemas.topics import BARS, MARKET, SIGNALS, TOPICS, TRADING, Topic
+from schemas.topics import BARS, MARKET, SIGNALS, STATES, TOPICS, TRADING, Topic
 from services.replay.ending import BadInput
 from services.replay.verifying import Asked, Verified, verified
 from tests.build import BTC, HOUR, MINUTE, SECOND, T0, alert, trades
@@ -92,9 +92,9 @@ def trade_a_second(logs: Logs, *instruments: str, seconds: range = range(240), r
             logs.add(MARKET, name, encode([run]), received_us or at_us)
 
 
-def computed(logs: Logs, accounts: Mapping[str, AccountParams] = PAPER) -> AccountWorker:
-    """Publish what workers make of the market; return the accounts."""
-    worker, trader = Worker(TOPOLOGY, routes(accounts)), AccountWorker(accounts)
+def computed(logs: Logs, accounts: Mapping[str, AccountParams] = PAPER, given: tuple[Worker, AccountWorker] | None = None) -> AccountWorker:
+    """Publish what workers make of the market; return the accounts. given: workers that have had some of it, and drop that."""
+    worker, trader = given or (Worker(TOPOLOGY, routes(accounts)), AccountWorker(accounts))
     for topic, own in ((MARKET, worker), (SIGNALS, trader)):
         for number in range(topic.partitions):
             for record in logs.log(topic, number):
@@ -206,3 +206,49 @@ async def test_a_bar_without_a_number_is_a_difference_and_an_alert_is_none():
     logs.add(BARS, BTC, a_bar(logs, seq=None, close=1e9), T0 + 100 * SECOND, before=len(logs.log(BARS, HOME)) // 2)
     difference = (await judged(logs)).difference
     assert difference is not None and difference.published == a_bar(logs, seq=None, close=1e9)[1:-1]
+
+
+# ---- parameters that changed while nothing came
+
+
+def stopped(logs: Logs, trader: AccountWorker) -> None:
+    """Publish the checkpoint of a worker that stops."""
+    logs.put(trader.checkpoints(partition_of("paper", SIGNALS.partitions), ["paper"]))
+
+
+def going_on(trader: AccountWorker, accounts: Mapping[str, AccountParams]) -> AccountWorker:
+    """Return a worker that starts with another file where one has stopped."""
+    found = AccountWorker(accounts)
+    found.restore("paper", trader.snapshot("paper"))
+    return found
+
+
+async def test_parameters_that_changed_while_nothing_came_are_crossed_by_no_range_and_matter_to_none_before_or_behind():
+    #  P1 0 s … 239 s | P1 stops, P2 starts and stops, P3 starts | P3 240 s … 399 s
+    logs, second, third = Logs(), traded(BTC, size=6), traded(BTC, size=7)
+    trade_a_second(logs, BTC)
+    worker, trader = Worker(TOPOLOGY, routes(PAPER)), AccountWorker(PAPER)
+    stopped(logs, computed(logs, given=(worker, trader)))
+    stopped(logs, between := going_on(trader, second))
+    stopped(logs, last := going_on(between, third))
+    trade_a_second(logs, BTC, seconds=range(240, 400))
+    computed(logs, given=(worker, last))
+    assert (await judged(logs)).difference is None
+    assert (await judged(logs, third, T0 + 240 * SECOND, T0 + 380 * SECOND)).difference is None
+    for accounts in (PAPER, second, third):
+        with pytest.raises(BadInput, match=r"of paper .* verify does not cross a change"):
+            await judged(logs, accounts, to_us=T0 + 300 * SECOND)
+
+
+async def test_a_checkpoint_that_stands_twice_with_other_bytes_of_the_same_parameters_is_a_difference():
+    logs = Logs()
+    trade_a_second(logs, BTC)
+    trader = computed(logs)
+    stopped(logs, trader)
+    stopped(logs, trader)  # as after a crash
+    assert (await judged(logs)).difference is None
+    partition = partition_of("paper", STATES.partitions)
+    value = logs.log(STATES, partition)[-1].value
+    logs.add(STATES, "paper", value.replace(b'"cash":"100000', b'"cash":"200000'), T0)
+    difference = (await judged(logs)).difference
+    assert difference is not None and f"the checkpoint stands at states[{partition}]@1 too, and differs" in difference.why
