@@ -196,8 +196,8 @@ def notes_of(stage: Recomputed) -> list[str]:
         for (key, about), count in sorted(published.elsewhere.items()):
             found.append(f"{name}: {count} messages of {about} under the key {key or 'none'} come from nothing that is recomputed")
         for series in published.series.values():
-            if series.other is not None:
-                found.append(f"{series.other.at}: {series.name} stands there again, by a state that began anew; readers drop it")
+            for other in list(series.others.values())[:1]:
+                found.append(f"{other.at}: {series.name} stands there again, by another state; readers drop it")
     return found
 
 

@@ -78,7 +78,8 @@ class Series:
         self._ended = self._beyond = False  # recomputed, and published, to behind the range
         self._passed = False  # what was published behind it was met in its order: nothing that follows is judged
         self.compared = self.repeats = 0
-        self.other: Message | None = None  # the first of a state that began anew
+        self.others: dict[int, Message] = {}  # by since_us of other states that stand here too, the first of each in the range
+        self.begun: set[int] = set()  # since_us of those whose first message came, in the range or shortly before it
 
     def expect(self, message: Message) -> None:
         """Take the next recomputed message. Raises Differs."""
@@ -140,8 +141,10 @@ class Series:
             self._offsets.append(message.at.offset)
             self.compared += 1
         elif self._first >= 0 and since_us not in (self._since_us, 0):
+            if seq == 0:
+                self.begun.add(since_us)
             if self._inside(message):
-                self.other = self.other or message
+                self.others.setdefault(since_us, message)
         elif self._first >= 0 and self._first <= seq < following:
             self._repeat(message)
         elif self._expected and seq >= following:
@@ -166,10 +169,10 @@ class Series:
         if not (self._expected and self._expected[0].certain):
             return
         head = self._expected[0].head
-        if self.other is not None:
-            found = self.other.head
+        for other in self.others.values():
+            found = other.head
             raise BadInput(
-                f"{self.other.at}: expected {self.name} to go on at seq {head.seq} since {head.since_us}, "
+                f"{other.at}: expected {self.name} to go on at seq {head.seq} since {head.since_us}, "
                 f"found a state that began anew, seq {found.seq} since {found.since_us}; verify does not cross that, choose another range"
             )
         at = Place(topic, self.partition, end)

@@ -380,6 +380,18 @@ class Recomputed:
             async for _ in published.read_on():
                 await self._settle(published)
         await self._catch_up()
+        if self.states_kept:
+            for published in self.published.values():
+                self._require_explained(published)
+
+    def _require_explained(self, published: Published) -> None:
+        """Look for what tells of the other states that published: their first message, or an hourly checkpoint. Raises Differs."""
+        for series in published.series.values():
+            known = series.begun | self.pasts.get((self.side.topic.name, series.name), Past()).sinces
+            for since_us, message in series.others.items():
+                if since_us not in known:
+                    why = f"seq {message.head.seq} since {since_us} was published, and there is no other sign of a state that began then"
+                    raise Differs(series.name, message.at, message.raw, None, why)
 
     async def _settle(self, published: Published) -> None:
         """End the series that were found since, each behind the log of its key. Raises Differs, BadInput where that is not to be had."""

@@ -34,6 +34,7 @@ class Known(NamedTuple):
     checkpoint: Checkpoint
     reached_us: int  # what happened up to here is in the state
     raw: bytes  # the whole message
+    since_us: int  # when the state began
 
     def __str__(self) -> str:
         found = self.checkpoint
@@ -46,10 +47,12 @@ class Past:
     def __init__(self) -> None:
         self.start: Known | None = None  # the last one whose state lies before the range
         self.later: dict[tuple[int, int, int, str], Known] = {}  # by next offset, boundary, version, parameters: in the range, and the next
+        self.sinces: set[int] = set()  # when the states of all of them began
         self._newest: dict[tuple[int, int], Known] = {}  # of those, by next offset and boundary the one that was published last
 
     def add(self, known: Known, from_us: int, to_us: int) -> None:
         """Take a published checkpoint, in the order of its partition."""
+        self.sinces.add(known.since_us)
         stamp = stamp_of(known.checkpoint)
         if known.reached_us <= from_us:
             if self.start is None or stamp >= stamp_of(self.start.checkpoint):
@@ -98,14 +101,16 @@ class Differs(Exception):
 
 class _Clock(Struct):
     open_us: int = -1
+    since_us: int = 0
 
 
 class _Acted(Struct):
     acted_us: int = -1
+    since_us: int = -1
 
 
 class _Reached(Struct):
-    """How far a state is, an instrument's or an account's."""
+    """How far a state is and when it began, an instrument's or an account's."""
 
     clock: _Clock = field(default_factory=_Clock)
     state: _Acted | None = None
@@ -125,10 +130,14 @@ def maker_of(checkpoint: Checkpoint) -> tuple[int, str]:
     return checkpoint.version, checkpoint.params
 
 
-def reached_us(checkpoint: Checkpoint) -> int:
-    """Return the time up to which everything is in the state, which may lie behind the checkpoint's boundary; -1 if nothing is."""
+def known_of(at: Place, raw: bytes) -> Known:
+    """Return a checkpoint with the time up to which everything is in its state, which may lie behind its boundary; -1 if nothing is."""
+    checkpoint = _checkpoint(raw)
     found = _reached(checkpoint.state)
-    return found.clock.open_us if checkpoint.topic == "market" else (found.state or _Acted()).acted_us
+    if checkpoint.topic == "market":
+        return Known(at, checkpoint, found.clock.open_us, raw, found.clock.since_us)
+    state = found.state or _Acted()
+    return Known(at, checkpoint, state.acted_us, raw, state.since_us)
 
 
 async def checkpoints(source: Source, from_us: int, to_us: int) -> Mapping[tuple[str, str], Past]:
@@ -148,8 +157,7 @@ async def checkpoints(source: Source, from_us: int, to_us: int) -> Mapping[tuple
 def read(at: Place, value: bytes | None) -> list[Known]:
     """Return the checkpoints of a record. Raises BadInput."""
     try:
-        read = [(raw, _checkpoint(raw)) for raw in map(bytes, _raws(value or b""))]
-        return [Known(at, checkpoint, reached_us(checkpoint), raw) for raw, checkpoint in read]
+        return [known_of(at, raw) for raw in map(bytes, _raws(value or b""))]
     except ValueError as error:
         raise BadInput(f"{at}: expected checkpoints, found {shown(value)} ({error}); nothing was compared") from error
 

@@ -252,3 +252,43 @@ async def test_a_checkpoint_that_stands_twice_with_other_bytes_of_the_same_param
     logs.add(STATES, "paper", value.replace(b'"cash":"100000', b'"cash":"200000'), T0)
     difference = (await judged(logs)).difference
     assert difference is not None and f"the checkpoint stands at states[{partition}]@1 too, and differs" in difference.why
+
+
+# ---- other states beside the one that is recomputed
+
+
+def beside(logs: Logs, begin: int, publish: int) -> Worker:
+    """Let a worker that lost its states at a record of BTC publish bars from another one on."""
+    worker = Worker(TOPOLOGY, routes(PAPER))
+    for record in logs.log(MARKET, HOME)[begin:]:
+        outputs = worker.take(HOME, [(record.offset, record.key, record.value, record.timestamp * 1000)]).outputs
+        logs.put([one for one in outputs if one.topic == BARS.name and record.offset >= publish])
+    return worker
+
+
+async def test_a_message_of_a_state_of_which_nothing_else_tells_is_a_difference():
+    logs = stream(BTC)
+    logs.add(BARS, BTC, a_bar(logs, since_us=T0 - HOUR, close=1e9), T0 + 100 * SECOND, before=len(logs.log(BARS, HOME)) // 2)
+    difference = (await judged(logs)).difference
+    assert difference is not None and "there is no other sign of a state that began then" in difference.why
+    assert difference.published == a_bar(logs, since_us=T0 - HOUR, close=1e9)[1:-1]
+
+
+async def test_a_state_that_began_anew_is_known_by_its_first_message():
+    logs = stream(BTC)
+    beside(logs, begin=120, publish=0)
+    found = await judged(logs)
+    assert found.difference is None
+    assert len(found.notes) == 1 and f"{BTC} stands there again, by another state" in found.notes[0]
+
+
+async def test_a_state_that_began_anew_long_before_the_range_is_known_by_its_checkpoint():
+    logs = stream(BTC)
+    beside(logs, begin=20, publish=70)
+    assert (await judged(logs)).difference is not None
+    other, own = Worker(TOPOLOGY), Worker(TOPOLOGY)
+    for worker, begin in ((other, 20), (own, 0)):
+        records = logs.log(MARKET, HOME)[begin:50]
+        worker.take(HOME, [(record.offset, record.key, record.value, record.timestamp * 1000) for record in records])
+        logs.put(worker.checkpoints(HOME, [BTC]))
+    assert (await judged(logs)).difference is None

@@ -100,7 +100,8 @@ def test_another_state_beside_the_one_that_is_compared_is_kept_for_a_note():
     found = series(*marks(5, 6))
     for message in (*marks(5), *marks(0, since=T0 + 5 * SECOND, later=6), *marks(6)):
         found.find(message)
-    assert found.compared == 2 and found.other is not None
+    assert found.compared == 2 and list(found.others) == [T0 + 5 * SECOND]
+    assert found.begun == {T0 + 5 * SECOND}
     found.require_all("signals", 3)
 
 
