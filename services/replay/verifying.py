@@ -15,14 +15,15 @@ from rich.table import Table
 
 from core.accounts.params import AccountParams, routes
 from core.accounts.plan import parsed
-from core.topology import Topology
+from core.topology import VERSION, Topology
 from runtime.config import ConfigError, IndicatorsSettings, load
+from schemas.topics import SIGNALS
 from services.replay import moments
 from services.replay.computing import topology_of
 from services.replay.ending import BadInput, ended_well
 from services.replay.source import HOUR_US, Source, source_of
-from services.replay.verifying_stage import Accounts, Instruments, Recomputed, Side
-from services.replay.verifying_states import Differs, checkpoints
+from services.replay.verifying_stage import Accounts, Instruments, Recomputed, Side, refusal
+from services.replay.verifying_states import Differs, Known, Past, checkpoints, maker_of
 
 DIFFERENT = 1
 WIDTH = 110  # of the table where the output is no terminal
@@ -149,6 +150,8 @@ async def verified(source: Source, asked: Asked, progress: Callable[[str, int], 
             if side.topic is Instruments.topic:
                 require_known(stage, asked)
     except Differs as difference:
+        if difference.at.topic == SIGNALS.name and (known := other_file(pasts, asked.accounts)):
+            raise BadInput(f"{difference}; and {refusal(known)}, and {SIGNALS.name} go where the strategies file says") from difference
         return Verified(rows, notes, difference)
     if not any(row.messages for row in rows):
         log = Instruments.topic.name
@@ -157,6 +160,18 @@ async def verified(source: Source, asked: Asked, progress: Callable[[str, int], 
             f"indicators have finished; choose another range{await told(source)}"
         )
     return Verified(rows, notes)
+
+
+def other_file(pasts: Mapping[tuple[str, str], Past], accounts: Mapping[str, AccountParams]) -> Known | None:
+    """Return a checkpoint of an account that had another strategies file than these accounts, in the range or next to it."""
+    for (topic, name), past in pasts.items():
+        if topic == SIGNALS.name:
+            own = accounts.get(name)
+            known = past.following() if own is None or past.start is None else [past.start, *past.following()]
+            for one in known:
+                if own is None or maker_of(one.checkpoint) != (VERSION, own.hash):
+                    return one
+    return None
 
 
 def require_known(stage: Recomputed, asked: Asked) -> None:

@@ -292,3 +292,35 @@ async def test_a_state_that_began_anew_long_before_the_range_is_known_by_its_che
         worker.take(HOME, [(record.offset, record.key, record.value, record.timestamp * 1000) for record in records])
         logs.put(worker.checkpoints(HOME, [BTC]))
     assert (await judged(logs)).difference is None
+
+
+# ---- other routes than the indicators had
+
+
+async def test_a_file_that_sends_instruments_elsewhere_than_they_went_is_named():
+    logs, other = Logs(), traded(BTC, ETH)
+    trade_a_second(logs, BTC, ETH)
+    trader = computed(logs)
+    difference = (await judged(logs, other)).difference  # nothing tells that there was another file
+    assert difference is not None and f"{ETH}: seq 60 was not published" in str(difference)
+    stopped(logs, trader)
+    with pytest.raises(BadInput, match=rf"{ETH}: seq 60 was not published.* of paper .* parameters {PAPER['paper'].hash}: verify does not"):
+        await judged(logs, other)
+
+
+async def test_a_file_that_no_longer_names_an_account_which_traded_in_the_range_is_named():
+    logs = Logs()
+    trade_a_second(logs, BTC)
+    stopped(logs, computed(logs))
+    with pytest.raises(BadInput, match=rf"{BTC}: seq 60 was not published.* of paper .* verify does not cross a change"):
+        await judged(logs, {})
+
+
+async def test_a_difference_on_signals_stays_one_where_all_accounts_had_the_file():
+    logs = Logs()
+    trade_a_second(logs, BTC)
+    stopped(logs, computed(logs))
+    home = partition_of("paper", SIGNALS.partitions)
+    del logs.log(SIGNALS, home)[100]
+    difference = (await judged(logs)).difference
+    assert difference is not None and difference.at.topic == SIGNALS.name
