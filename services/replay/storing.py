@@ -1,9 +1,11 @@
 """Imported rows into an archive: records of at most so many rows, with offsets of their own.
 
 The key decides the partition, as it does in Kafka, so that publishing keeps both. Everything is written beside the archive's
-segments and moved among them at the end: what cannot be read to its end leaves nothing.
+segments and moved among them at the end: what cannot be read to its end leaves nothing. A kill while they are moved leaves a part, which
+the next import into the archive removes.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -33,7 +35,9 @@ TERMINATED = 143  # as a shell says it of SIGTERM
 class Store:
     """One import of an instrument. Nothing of it is seen before `finished`."""
 
-    def __init__(self, directory: Path, prefix: str, instrument: str, limit_rows: int) -> None:
+    def __init__(self, directory: Path, prefix: str, instrument: str, limit_rows: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._segment_bytes, self._lock = segment_bytes, -1
+        remove_killed(directory)
         self._archive, self._instrument, self._limit_rows = Archive(directory, prefix), instrument, limit_rows
         self._partition = partition_of(instrument, MARKET.partitions)
         self.rows = self.early_rows = 0
@@ -106,6 +110,10 @@ class Store:
         self.rows, self._received_us = self.rows + rows, received_us
 
     def _open(self) -> Draft:
+        if self._lock < 0:  # held while this process lives
+            make_folder(self._unfinished.directory)
+            self._lock = os.open(self._unfinished.directory, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         if self._draft is None:
             self._draft = self._unfinished.draft(MARKET, self._partition, "import")
         return self._draft
@@ -117,7 +125,7 @@ class Store:
         self._close_if_large()
 
     def _close_if_large(self) -> None:
-        if self._draft.written_bytes >= SEGMENT_BYTES:
+        if self._draft.written_bytes >= self._segment_bytes:
             self._draft.finish()
             self._draft = None
 
@@ -128,13 +136,20 @@ class Store:
         self._draft = None
         source, target = (archive.folder(MARKET, self._partition) for archive in (self._unfinished, self._archive))
         make_folder(target.parent.absolute())
-        if target.exists():
-            for path in sorted(source.iterdir()):  # in the order of offsets: at no time is there a hole
-                os.link(path, target / path.name)
-        else:
-            source.rename(target)
-        sync(target)
-        sync(target.parent)
+        try:
+            if target.exists():
+                for path in sorted(source.iterdir()):  # in the order of offsets: at no time is there a hole
+                    os.link(path, target / path.name)
+            else:
+                source.rename(target)
+            sync(target)
+            sync(target.parent)
+        except BaseException:
+            if source.exists():
+                take_back(linked(source, target))
+            else:
+                target.rename(source)
+            raise
         place = f"{self._archive.name(MARKET)}[{self._partition}]"
         offsets = f"offsets {self._first_offset:,} to {self._next_offset - 1:,}"
         return f"imported {self.rows:,} rows of {self._instrument} in {self._archive.directory}: {place}, {offsets}"
@@ -144,6 +159,48 @@ class Store:
         if self._draft is not None:
             self._draft.drop()
         shutil.rmtree(self._unfinished.directory, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def remove_killed(directory: Path) -> None:
+    """Remove what imports left that were killed: their folders, and the segments of one that had moved only some. Raises OSError."""
+    for folder in directory.absolute().glob(f"{UNFINISHED}*"):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        if not files or is_at_work(folder):  # one that has just begun has no file yet
+            continue
+        for source in {path.parent for path in files}:
+            own = [path for path in source.iterdir() if path.suffix == ".parquet"]
+            moved = linked(source, directory.absolute() / source.relative_to(folder))
+            if len(moved) < len(own):
+                take_back(moved)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_at_work(folder: Path) -> bool:
+    """Return whether the process that made the folder still lives."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def linked(source: Path, target: Path) -> list[Path]:
+    """Return the files of `target` that are those of `source`."""
+    pairs = ((path, target / path.name) for path in source.iterdir())
+    return [there for path, there in pairs if there.exists() and there.samefile(path)]
+
+
+def take_back(paths: Iterable[Path]) -> None:
+    """Remove segments, the last ones first: at no time is there a hole."""
+    for path in sorted(paths, reverse=True):
+        path.unlink()
+        sync(path.parent)
 
 
 def packed(run: pa.Table, instrument: str, first_offset: int, limit_rows: int) -> Rows:
@@ -185,12 +242,12 @@ def constant(text: str, rows: int) -> pa.DictionaryArray:
 
 
 @contextmanager
-def stored(directory: Path, prefix: str, instrument: str, limit_rows: int) -> Iterator[Store]:
+def stored(directory: Path, prefix: str, instrument: str, limit_rows: int, segment_bytes: int = SEGMENT_BYTES) -> Iterator[Store]:
     """Offer a store, and leave nothing of it where it does not come to its end. Raises BadInput."""
     heard = signal.signal(signal.SIGTERM, _terminated)
     store = None
     try:
-        store = Store(directory, prefix, instrument, limit_rows)
+        store = Store(directory, prefix, instrument, limit_rows, segment_bytes)
         yield store
     except OSError as error:
         raise BadInput(f"{directory}: expected room for an archive, found: {error.strerror or error}; nothing was imported") from error

@@ -1,23 +1,30 @@
 """`replay import --archive`: the same messages as on stdout, in records of an archive, all of them or none."""
 
 import gzip
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from runtime.archive import Archive
 from runtime.memory import partition_of
 from schemas.codec import Codec, encode
-from schemas.market import Heartbeat
+from schemas.market import Heartbeat, Trades
 from schemas.topics import MARKET
+from services.replay import storing
+from services.replay.columnar import SCHEMAS
+from services.replay.ending import BadInput
 from tests import archives
-from tests.build import BTC, trades
+from tests.build import BTC, HOUR, T0, trades
 from tests.replay.commands import LIMIT_SECONDS, ROOT, TAPE, replay, written
 from tests.replay.test_import import AGGREGATED, FUTURES_TRADES, QUOTES, TRADES
 from tests.replay.test_streams import quote, trade
@@ -182,6 +189,82 @@ def test_an_import_that_is_stopped_leaves_nothing(tmp_path: Path, number, code):
         process.communicate(timeout=LIMIT_SECONDS)
         assert process.returncode == code
     assert left(directory) == []
+
+
+# ---- between two segments of an import
+
+
+def table(first_us: int, rows: int = 20) -> pa.Table:
+    times = [first_us + number for number in range(rows)]
+    return pa.table([times, times, ["1"] * rows, [1.0] * rows, [1.0] * rows, [1] * rows], schema=SCHEMAS[Trades])
+
+
+def import_of(directory: Path, *firsts_us: int, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Import runs that begin at these times, each a segment of its own."""
+    with storing.stored(directory, "", BTC, 1000, segment_bytes=1) as store:
+        for first_us in firsts_us:
+            store.take(table(first_us))
+            store.end_run()
+        meanwhile()
+        store.finished()
+
+
+LATER = (T0 + HOUR, T0 + 2 * HOUR, T0 + 3 * HOUR)
+
+
+def folder_of(directory: Path) -> Path:
+    return directory / MARKET.name / f"partition={AT}"
+
+
+def test_an_import_that_cannot_give_a_segment_its_name_leaves_nothing(tmp_path: Path):
+    import_of(tmp_path, T0)
+    before = left(tmp_path)
+    taken = folder_of(tmp_path) / f"{4:020}.parquet"  # by another, meanwhile: the last but one of this import
+    with pytest.raises(BadInput, match="found: File exists; nothing was imported"):
+        import_of(tmp_path, *LATER, meanwhile=lambda: taken.write_bytes(b""))
+    assert sorted(left(tmp_path)) == sorted([*before, taken])
+    taken.unlink()
+    import_of(tmp_path, *LATER)
+    assert [one.offset for one in Archive(tmp_path).records(MARKET, AT)] == list(range(6))
+
+
+def killed(directory: Path, other: Path, moved: int) -> Path:
+    """Leave what an import of three runs leaves that is killed when so many of its segments had their names; return its folder."""
+    import_of(directory, T0)
+    shutil.copytree(directory, other)
+    import_of(other, *LATER)
+    folder = directory / f"{storing.UNFINISHED}dead"
+    source = folder / MARKET.name / f"partition={AT}"
+    source.mkdir(parents=True)
+    own = sorted(folder_of(other).iterdir())[len(list(folder_of(directory).iterdir())) :]
+    for number, path in enumerate(own):
+        path.rename(source / path.name)
+        if number < moved:
+            os.link(source / path.name, folder_of(directory) / path.name)
+    return folder
+
+
+def test_the_part_that_a_killed_import_left_is_removed_by_the_next(tmp_path: Path):
+    folder = killed(tmp_path / "archive", tmp_path / "other", moved=1)
+    assert len(kept(tmp_path / "archive")) == 3  # and its first run: it is seen until then
+    import_of(tmp_path / "archive", *LATER)
+    assert not folder.exists()
+    assert [one.offset for one in Archive(tmp_path / "archive").records(MARKET, AT)] == list(range(6))
+
+
+def test_an_import_that_was_killed_when_all_was_there_stays(tmp_path: Path):
+    folder = killed(tmp_path / "archive", tmp_path / "other", moved=4)
+    with pytest.raises(BadInput, match="were they imported before"):
+        import_of(tmp_path / "archive", *LATER)
+    assert not folder.exists() and len(kept(tmp_path / "archive")) == 6
+
+
+def test_an_import_that_is_at_work_is_left_alone_by_another(tmp_path: Path):
+    other = next(name for n in range(100) if partition_of(name := f"binance:C{n}-USDT", MARKET.partitions) != AT)
+    import_of(tmp_path, T0)
+    words = ("--format", "tape", "--instrument", other, written(tmp_path, TAPE))
+    import_of(tmp_path, *LATER, meanwhile=lambda: imported(tmp_path, *words))
+    assert len(kept(tmp_path)) == 6 and len(kept(tmp_path, other)) == 2
 
 
 def test_only_one_place_may_be_named(tmp_path: Path):
