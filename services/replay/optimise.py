@@ -215,6 +215,7 @@ def described(job: Job, search: Search) -> About:
     """Return what decides the outcome, but for the number of trials: that may grow."""
     found = {
         "source": job.source.about,
+        "data": identity_of(job),
         "from": shown(job.from_us),
         "to": shown(job.to_us),
         "warmup": f"{job.warmup_us} us",
@@ -229,6 +230,10 @@ def described(job: Job, search: Search) -> About:
         "seed": str(search.seed),
     }
     return About(run_id("optimise", *found.values()), found)
+
+
+def identity_of(job: Job) -> str:
+    return job.source.identity(job.instruments or list(params.routes(dict(job.accounts))), job.from_us - job.warmup_us, job.to_us)
 
 
 @contextmanager
@@ -258,13 +263,19 @@ def kept_in(study: Path | None, about: About) -> Iterator[Path]:
 
 
 def signals_into(log: Path, job: Job, account: str) -> list[str]:
-    """Run the indicators and keep what the account would hear, unless that is there; return what was left out."""
+    """Run the indicators and keep what the account would hear, unless that is there; return what was left out.
+
+    Where only reading tells whether the data is still the same, a topic's or what was damaged, it is read again. Raises BadInput if not.
+    """
     known = signals_log.read_index(log)
-    if known is not None:
+    if known is not None and not known.left_out and identity_of(job):
         return known.left_out
     writer = SignalsWriter(log)
     try:
         outputs, instruments, left_out = kept(job, lambda published: writer.take(published, account))
+        if known is not None and known.outputs != outputs:
+            found = f"found that it has changed: signals {known.outputs[:16]} are {outputs[:16]} now"
+            raise BadInput(f"{log}: expected the data that the study was made of, {found}; choose another directory")
         writer.finish(outputs, instruments, left_out)
     except OSError as error:
         raise BadInput(f"{log}: expected room for the signals, found: {error.strerror or error}; nothing of them was kept") from error

@@ -5,6 +5,7 @@ The records come in offset order; some may lie outside of the range, so a reader
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ from services.replay.source import HOUR_US, KafkaSource
 
 if TYPE_CHECKING:
     from runtime.archive import Archive, Entry
+    from runtime.archive_segments import Group
 
 Report = Callable[[Exception], None]
 
@@ -52,6 +54,10 @@ class Recorded(Protocol):
 
         What is damaged or missing goes to `report`; reading goes on behind it.
         """
+        ...
+
+    def identity(self, instruments: Sequence[str], from_us: int, to_us: int) -> str:
+        """Return what changes where data of a range that can be read does; "" if only reading it can tell."""
         ...
 
     def missed(self, instruments: Sequence[str], from_us: int, to_us: int) -> str:
@@ -118,6 +124,15 @@ class Archived:
     def records(self, partition: int, from_us: int, to_us: int, report: Report, instrument: str) -> Iterator[Record]:
         return self._opened(report).records(MARKET, partition, from_us, to_us)
 
+    def identity(self, instruments: Sequence[str], from_us: int, to_us: int) -> str:
+        opened, found = self._opened(lambda _error: None), sha256()
+        for number in opened.partitions(MARKET):
+            for footer in opened.footers(MARKET, number):
+                if any(name in footer.tallies for name in instruments):
+                    inside = [(group.first_offset, group.rows, group.crc32) for group in footer.groups if is_in(group, from_us, to_us)]
+                    found.update(repr((number, inside, footer.holes)).encode() if inside else b"")
+        return found.hexdigest()[:16]
+
     def missed(self, instruments: Sequence[str], from_us: int, to_us: int) -> str:
         damaged: list[Exception] = []
         entries, wanted = self._entries(damaged), ", ".join(instruments)
@@ -132,6 +147,10 @@ class Archived:
         return f"{self.about}: expected {expected}, found {first} to {last}; choose --from and --to there"
 
     def close(self) -> None: ...
+
+
+def is_in(group: "Group", from_us: int, to_us: int) -> bool:
+    return group.from_us < to_us and from_us <= group.to_us
 
 
 class Live:
@@ -168,6 +187,9 @@ class Live:
                     yield record
         finally:
             self._runner.run(batches.aclose())
+
+    def identity(self, instruments: Sequence[str], from_us: int, to_us: int) -> str:
+        return ""
 
     def missed(self, instruments: Sequence[str], from_us: int, to_us: int) -> str:
         expected = f"{', '.join(instruments)} from {shown(from_us)} to {shown(to_us)}"

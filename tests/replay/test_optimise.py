@@ -19,6 +19,7 @@ from services.replay import signals_log, space
 from services.replay.ending import BadInput
 from services.replay.folds import Fold, folds
 from services.replay.optimise import JOURNAL_NAME, SIGNALS_NAME, Work, signals_into
+from services.replay.ranges import Archived
 from services.replay.running import played
 from services.replay.studies import FoldStudy
 from services.replay.trials import OBJECTIVES, Done, Figures, Task, done, parted
@@ -141,6 +142,30 @@ def test_a_study_that_goes_on_tells_again_what_its_signals_lack(tmp_path: Path):
     assert str(segment) in first and second == [first]
 
 
+def test_a_study_whose_damaged_data_was_repaired_is_refused_and_keeps_its_signals(tmp_path: Path):
+    segment = put(tmp_path / "archive", stored(BTC, packed(walk(), 10)), each=100)
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:5_000] + bytes(100) + whole[5_100:])  # within a row group: the footer stays as it was
+    asked = tmp_path / SIGNALS_NAME, job(tmp_path / "archive", instruments=(BTC,))._replace(accounts=ALONE), "paper"
+    assert len(signals_into(*asked)) == 1
+    signals = (tmp_path / SIGNALS_NAME).read_bytes()
+    segment.write_bytes(whole)
+    with pytest.raises(BadInput, match=r"signals.zst: expected the data that the study was made of, found that it has changed: signals"):
+        signals_into(*asked)
+    assert (tmp_path / SIGNALS_NAME).read_bytes() == signals
+
+
+def test_data_of_a_range_is_another_when_it_has_grown_and_not_when_more_follows(tmp_path: Path):
+    records, source = stored(BTC, packed(walk(), 10)), Archived(tmp_path)
+    found = []
+    for part, span in ((records[:150], (T0, T0 + HOUR)), (records[150:400], (T0, T0 + HOUR)), (records[400:], (T0, T0 + HOUR // 4))):
+        put(tmp_path, part)
+        found.append((source.identity([BTC], *span), source.identity([BTC], T0, T0 + HOUR // 4), source.identity([ETH], T0, T0 + HOUR)))
+    assert len({one for one, _, _ in found[:2]}) == 2  # the second part goes on in the range
+    assert len({quarter for _, quarter, _ in found}) == 1  # that ends within the first
+    assert len({other for _, _, other in found}) == 1
+
+
 def test_signals_that_are_cut_are_made_again_and_damaged_ones_are_named(tmp_path: Path, log: Path):
     copy = tmp_path / SIGNALS_NAME
     signals_log.index_of(copy).write_bytes(signals_log.index_of(log).read_bytes())
@@ -228,6 +253,19 @@ def test_a_study_goes_on_with_its_own_settings_only(folder: Path, tmp_path: Path
     other = optimised(folder, "--study", study, "--seed", 2)
     assert (other.returncode, other.stdout) == (2, b"")
     assert b"made for seed 1, expected 2; choose another directory" in other.stderr
+
+
+def test_a_study_of_an_archive_that_has_grown_in_its_range_is_refused(tmp_path: Path):
+    records = stored(BTC, packed(walk(), 10))
+    (tmp_path / "strategies.yaml").write_bytes(STRATEGIES)
+    study = tmp_path / "study"
+    put(tmp_path, records[:500])
+    assert optimised(tmp_path, "--study", study).returncode == 0
+    put(tmp_path, records[500:])
+    again = optimised(tmp_path, "--study", study)
+    (line,) = again.stderr.decode().splitlines()
+    assert (again.returncode, again.stdout) == (2, b"")
+    assert line.startswith(f"optimise: --study is '{study}', made for data ") and line.endswith("; choose another directory")
 
 
 def test_a_study_that_outgrows_the_disk_is_one_line_and_goes_on_when_there_is_room(folder: Path, tmp_path: Path):
