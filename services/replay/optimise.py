@@ -313,7 +313,7 @@ def tried(folder: Path, search: Search, trials: int, jobs: int) -> list[tuple["F
 def judged_fold(study: "FoldStudy", own: AccountParams, work: "Work", objective: Objective) -> FoldResult:
     judged, best, fold = study.judged(), study.best(), study.fold
     counts = [sum(trial.status == status for trial in judged) for status in ("complete", "pruned", "failed")]
-    both = best is not None and best.score_out is not None
+    both = best is not None and best.score is not None and best.score_out is not None
     return FoldResult(
         str(fold),
         *counts,

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from core.accounts.params import AccountParams
 from services.replay.folds import Fold
 from services.replay.space import Dimension, Value
-from services.replay.trials import Done, Objective, Task
+from services.replay.trials import FLAWLESS, Done, Objective, Task
 
 ROUND_TRIALS = 4  # asked for together: the more, the less each one knows of the others
 STRETCHES = 4  # of a training window; behind each a trial may be given up
@@ -41,9 +41,10 @@ class Judged(Struct):
     params: dict[str, Value]
     ended_us: int
     seconds: float
-    score: float | None
+    score: float | None  # None too of a complete one that is flawless
     score_out: float | None  # of the best so far, when it was found
     best: bool  # the best so far
+    rank: float | None  # what it is compared by: the score, or FLAWLESS
 
 
 class FoldStudy:
@@ -91,8 +92,8 @@ class FoldStudy:
                 trial = asked[at]
                 ended[trial.number] = done
                 seconds[trial.number] += done.seconds
-                score = self._objective.of(done.figures)
-                if trial.number not in sure and self._is_hopeless(trial, there.get(trial.number), step, score):
+                rank = self._objective.rank(done.figures)
+                if trial.number not in sure and self._is_hopeless(trial, there.get(trial.number), step, rank):
                     pruned.add(trial.number)
         for trial in asked:  # all before one is told: a trial that is told counts for the others when they are judged again
             trial.set_user_attr("seconds", seconds[trial.number])
@@ -111,25 +112,25 @@ class FoldStudy:
             one.suggested(trial)
         return trial
 
-    def _is_hopeless(self, trial: Trial, before: FrozenTrial | None, step: int, score: float | None) -> bool:
-        if score is None or step + 1 == STRETCHES:
+    def _is_hopeless(self, trial: Trial, before: FrozenTrial | None, step: int, rank: float | None) -> bool:
+        if rank is None or step + 1 == STRETCHES:
             return False
         if before is None or step not in before.intermediate_values:
-            trial.report(score, step)
+            trial.report(rank, step)
         return trial.should_prune()
 
     def _tell(self, trial: Trial, account: AccountParams | None, done: Done | None, run: Run) -> None:
-        score = self._objective.of(done.figures) if done else None
+        rank = self._objective.rank(done.figures) if done else None
         if account is not None and done is None:
             self._study.tell(trial, state=TrialState.PRUNED)
-        elif score is None:
+        elif rank is None:
             self._study.tell(trial, state=TrialState.FAIL)
         else:
             best = self.best()
-            if best is None or score > best.score:
+            if best is None or rank > best.rank:
                 trial.set_user_attr("best", True)
                 trial.set_user_attr("score_out", self.outside(account, run))
-            self._study.tell(trial, score)
+            self._study.tell(trial, rank)
 
     def outside(self, account: AccountParams, run: Run) -> float | None:
         """Return the score on the window that no choice has seen."""
@@ -145,9 +146,9 @@ class FoldStudy:
         return [judged(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def best(self) -> Judged | None:
-        """Return the trial with the highest score, the first of equals; None if none has one."""
-        scored = [trial for trial in self.judged() if trial.score is not None]
-        return max(scored, key=lambda trial: (trial.score, -trial.number), default=None)
+        """Return the trial with the highest rank, the first of equals; None if none has one."""
+        ranked = [trial for trial in self.judged() if trial.rank is not None]
+        return max(ranked, key=lambda trial: (trial.rank, -trial.number), default=None)
 
 
 def cut_to_lines(journal: Path) -> None:
@@ -171,13 +172,15 @@ def possible(made: Made, values: dict[str, Value]) -> AccountParams | None:
 
 def judged(trial: FrozenTrial) -> Judged:
     status = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(trial.state, "failed")
+    rank = trial.value if status == "complete" else None
     return Judged(
         trial.number,
         status,
         trial.params,
         int(trial.datetime_complete.timestamp() * 1e6),
         trial.user_attrs.get("seconds", 0.0),
-        trial.value if status == "complete" else None,
+        None if rank == FLAWLESS else rank,
         trial.user_attrs.get("score_out"),
         trial.user_attrs.get("best", False),
+        rank,
     )

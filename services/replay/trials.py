@@ -16,6 +16,7 @@ from core.accounts.statistics import TradeStats
 from services.replay import signals_log
 
 DAY_US = 86_400_000_000
+FLAWLESS = 1e300  # rank of a trial that has no score for want of losses: above any score, and Optuna can still reckon with it
 
 
 class Figures(Struct, frozen=True):
@@ -38,12 +39,20 @@ class Objective(NamedTuple):
     neutral: float  # the score of doing nothing
     by_time: bool  # it grows with the window's length
     about: str
+    flawless: Callable[[Figures], bool] = lambda _found: False  # whether it is undefined because nothing could be better
+
+    def rank(self, found: Figures) -> float | None:
+        """Return the score, FLAWLESS where nothing could be better, None where there is nothing to rank."""
+        score = self.of(found)
+        return FLAWLESS if score is None and self.flawless(found) else score
 
 
 OBJECTIVES = {
     "sharpe_ratio": Objective(lambda found: found.sharpe_ratio, 0.0, False, "of daily returns; windows of three days at least"),
     "pnl": Objective(lambda found: found.pnl, 0.0, True, "net profit"),
-    "profit_factor": Objective(lambda found: found.profit_factor, 1.0, False, "gross profit over gross loss"),
+    "profit_factor": Objective(
+        lambda found: found.profit_factor, 1.0, False, "gross profit over gross loss", lambda found: found.win_rate == 1.0 and found.pnl > 0
+    ),
     "expectancy": Objective(lambda found: found.expectancy, 0.0, False, "mean result of a closed trade"),
     "win_rate": Objective(lambda found: found.win_rate, 0.0, False, "wins of wins and losses"),
     "max_drawdown": Objective(lambda found: -found.max_drawdown if found.fills else None, 0.0, False, "the smaller the better"),

@@ -18,7 +18,7 @@ from schemas.topics import BACKTESTS
 from services.replay import signals_log, space
 from services.replay.ending import BadInput
 from services.replay.folds import Fold, folds
-from services.replay.optimise import JOURNAL_NAME, SIGNALS_NAME, Work, signals_into
+from services.replay.optimise import JOURNAL_NAME, SIGNALS_NAME, Work, judged_fold, signals_into
 from services.replay.ranges import Archived
 from services.replay.running import played
 from services.replay.studies import FoldStudy
@@ -186,6 +186,34 @@ def test_settings_that_only_fail_together_fail_their_trial_and_no_other(tmp_path
     for _, status, values, *_ in found:
         assert (status == "failed") == (values["phase"] == 3 and values["size_pct"] > 12.5)
     assert {status for _, status, *_ in found} >= {"failed", "complete"}
+
+
+class Winning(Work):
+    """Lets each account gain, and those that risk little never lose."""
+
+    def __call__(self, tasks: list[Task]) -> list[Done]:
+        return [Done(b"", self._figures(task.params.strategies[0].size_pct), 0.0) for task in tasks]
+
+    def _figures(self, size_pct: float) -> Figures:
+        without_loss = 2.0 < size_pct < 6.0
+        factor, rate = (None, 1.0) if without_loss else (1e6 * size_pct, 0.9)
+        return Figures(5.0, None, factor, 1.0, rate, 0.0, 9, 9) if size_pct < 9.0 else Figures(0.0, None, None, None, None, 0.0, 0, 0)
+
+
+def test_a_trial_without_a_loss_is_above_all_that_have_a_profit_factor_and_one_without_trades_has_failed(tmp_path: Path, log: Path):
+    fold = Fold(T0, CUT_US, T0 + 2 * HOUR)
+    sizes_alone = space.dimensions(PLAIN, {"size_pct": "1:10"})
+    study = FoldStudy(tmp_path / "journal", 0, fold, log, sizes_alone, OBJECTIVES["profit_factor"], "tpe", 3)
+    study.optimise(20, made, Winning(), lambda ended: None)
+    judged = {each.number: each for each in study.judged()}
+    sizes = {number: each.params["size_pct"] for number, each in judged.items()}
+    flawless = [number for number, size in sizes.items() if 2.0 < size < 6.0 and judged[number].status == "complete"]
+    assert {judged[number].status for number, size in sizes.items() if size >= 9.0} == {"failed"}
+    assert any(each.score is not None for each in judged.values()) and flawless
+    assert study.best().number == flawless[0] and study.best().score is None
+    assert [number for number, each in judged.items() if each.best][-1] == flawless[0]
+    fold_result = judged_fold(study, PAPER, Winning(), OBJECTIVES["profit_factor"])
+    assert (fold_result.number, fold_result.inside, fold_result.parted) == (flawless[0], None, None)
 
 
 def test_a_study_can_be_made_longer(tmp_path: Path, log: Path):
