@@ -25,7 +25,7 @@ from schemas.topics import BOOKS, MARKET, WEBHOOKS, Topic, named
 from services.replay import moments
 from services.replay.ending import BadInput, ended_well
 from services.replay.playing_lanes import Asked, Lane, Pace, merged
-from services.replay.playing_target import Target
+from services.replay.playing_target import Copying, Target
 from services.replay.source import BATCH_RECORDS, FOREVER_US, KafkaSource, Source, connected, source_of
 
 PREFIX = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -120,6 +120,7 @@ class Player:
         self._settings, self._prefix, self._topics, self._pace = settings, prefix, topics, pace
         self._paused = self._stopping = self._live = False
         self._woken = asyncio.Event()
+        self._copying: dict[Topic, Copying] = {}
         self._left_out: set[str] = set()
         self._sent = 0  # records of this run
         self._first_ms = self._last_ms = 0
@@ -155,10 +156,10 @@ class Player:
         return LEFT_OUT if self._left_out else 0
 
     async def _play(self, source: Source, asked: Asked, then_live: bool) -> None:
-        lanes, following, before = [], {}, False
+        lanes, following, before, keys = [], {}, False, sorted(key.decode() for key in asked.keys)
         for topic in self._topics:
-            self._origin = await self._origin_of(source, topic, then_live)
-            sent = await self._target.sent_before(topic, self._origin)
+            self._copying[topic] = Copying(await self._origin_of(source, topic, then_live), asked.from_us, asked.to_us, keys)
+            sent = await self._target.sent_before(topic, self._copying[topic])
             before = before or bool(sent)
             lanes += (own := await self._lanes(source, topic, asked, sent))
             if then_live:
@@ -267,7 +268,7 @@ class Player:
     # -- one record
 
     async def _send(self, topic: Topic, record: Record) -> None:
-        await self._target.send(topic, record, self._origin)
+        await self._target.send(topic, record, self._copying[topic])
         self._first_ms = self._first_ms or record.timestamp
         self._last_ms = record.timestamp
         self._sent += 1

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from runtime.bus import Record
 from runtime.kafka import KafkaBus
-from schemas.topics import BARS, FOREVER_MS, MARKET, TOPICS
+from schemas.topics import BARS, BOOKS, FOREVER_MS, MARKET, TOPICS
 from services.replay.playing_target import OFFSET, retention_ms
 from tests.build import HOUR
 from tests.indicators.stack import ROOT, Stack
@@ -280,6 +280,41 @@ def test_topics_with_what_publish_did_not_write_are_refused(live: Live):
     assert publish(live, target, "--speed", "max", "--to", "2026-02-03T00:01").returncode == 0
     asyncio.run(produced(live.bootstrap, target.prefix, tape(1, seed=1)))
     refused(publish(live, target, "--speed", "max"), "a record that publish did not write", "choose another --prefix")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--instruments", INSTRUMENTS[1]), f"expected --instruments {INSTRUMENTS[1]}, found that it was {INSTRUMENTS[0]}"),
+        (("--instruments", ""), f"expected --instruments none, for all, found that it was {INSTRUMENTS[0]}"),
+        (("--from", "2026-02-03"), "expected --from 2026-02-03 00:02:00 or later, where it began, found 2026-02-03 00:00:00"),
+        (("--to", "2026-02-03T00:05"), "expected --to 2026-02-03 00:04:00 or earlier, where it ended, found 2026-02-03 00:05:00"),
+    ],
+)
+def test_more_than_an_earlier_run_was_asked_for_is_refused(live: Live, more: tuple[str, ...], said: str):
+    """It went over what it was not asked for: behind it that would be missing, and nobody would say so."""
+    target = target_of(live)
+    words = ("--speed", "max", "--from", "2026-02-03T00:02", "--to", "2026-02-03T00:04", "--instruments", INSTRUMENTS[0])
+    assert publish(live, target, *words).returncode == 0
+    before = market(target)
+    refused(publish(live, target, *words, *more), f"{target.prefix}market[", said, "choose another --prefix")
+    assert publish(live, target, *words, "--from", "2026-02-03T00:03").returncode == 0
+    assert market(target) == before
+
+
+def test_two_topics_go_on_where_they_stopped(live: Live):
+    async def write() -> None:
+        bus = KafkaBus(live.bootstrap, live.prefix)
+        producer = await bus.producer("books")
+        await producer.send(bus.name(BOOKS), INSTRUMENTS[0], b"[]", time.time_ns() // 1000 - HOUR)
+        await producer.stop()
+
+    asyncio.run(write())
+    target = target_of(live)
+    words = ("--speed", "max", "--topics", "market,books")
+    assert publish(live, target, *words).returncode == 0
+    again = publish(live, target, *words)
+    assert again.returncode == 0 and "published nothing" in again.stdout, again.stderr
 
 
 @pytest.mark.parametrize(
