@@ -8,7 +8,9 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
+from core.accounts.account import TWIN_US
 from core.accounts.params import AccountParams
+from core.clock import DAY_US
 from runtime import log as logs
 from runtime.bus import Bus, Consumer, Partition, Producer, Record
 from runtime.metrics import Metrics
@@ -30,7 +32,7 @@ class Alerts:
     def __init__(self, accounts: Mapping[str, AccountParams], bus: Bus, producer: Producer, metrics: Metrics) -> None:
         self._accounts, self._bus, self._producer, self._metrics = accounts, bus, producer, metrics
         self._codec = Codec(WEBHOOKS)
-        self._seen: dict[tuple[str, str, int], None] = {}
+        self._seen: dict[tuple[str, str], int] = {}  # when an id was last received
         self._consumed = metrics.stream_messages_consumed_total.labels(STAGE, WEBHOOKS.name)
         self._produced = metrics.stream_messages_produced_total.labels(STAGE, SIGNALS.name)
         self._repeats = metrics.stream_duplicates_total.labels(STAGE, WEBHOOKS.name)
@@ -71,11 +73,12 @@ class Alerts:
         return sends
 
     def _is_new(self, webhook: Webhook) -> bool:
-        name = (webhook.source, webhook.id, webhook.received_us)  # an id may be used again, a day later
-        if name in self._seen:
+        name, at_us = (webhook.source, webhook.id), webhook.received_us
+        if abs(at_us - self._seen.pop(name, -DAY_US)) <= TWIN_US:  # later it is another one: an id may be used again, a day later
+            self._seen[name] = at_us
             self._repeats.inc()
             return False
-        self._seen[name] = None
+        self._seen[name] = at_us
         if len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]
         return True
