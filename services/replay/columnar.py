@@ -149,7 +149,8 @@ def converted(block: bytes, table: Format, positions: Positions) -> pa.Table | N
     try:
         read = pyarrow.csv.read_csv(
             pa.BufferReader(block),
-            pyarrow.csv.ReadOptions(autogenerate_column_names=True),
+            # no threads: as fast here, and one that is still starting when the process ends aborts it
+            pyarrow.csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
             pyarrow.csv.ParseOptions(quote_char=False),
             pyarrow.csv.ConvertOptions(column_types=types, include_columns=names, null_values=[""], strings_can_be_null=False),
         )

@@ -122,9 +122,9 @@ def test_a_large_file_is_cut_into_records_of_the_asked_rows_across_row_groups(tm
 def test_what_cannot_be_read_leaves_nothing(tmp_path: Path, content, said):
     path = written(tmp_path, content)
     done = replay("import", "--format", "tape", *OF_BTC, path, "--archive", tmp_path / "archive")
-    (line,) = done.stderr.decode().splitlines()
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert line.startswith("import: " + said.format(path=path, number=POSITIVE))
+    lines = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout, len(lines)) == (2, b"", 1), lines
+    assert lines[0].startswith("import: " + said.format(path=path, number=POSITIVE))
     assert left(tmp_path / "archive") == []
 
 
