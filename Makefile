@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from-lock
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 0
 
 .PHONY: help setup servers influxdb test lint demo live bench verify up-production backup restore export-dashboards import-dashboards up down scale logs lock clean
 
@@ -36,7 +36,7 @@ servers: setup  ## fetch Kafka and Prometheus into the cache; as root also a Chr
 influxdb: setup  ## build InfluxDB into the cache: 4 to 7 minutes, once
 	@$(RUN) -m deploy.native build-influxdb
 
-test: setup servers influxdb  ## every test, against real servers, by two processes; ARGS="-k word" chooses, WORKERS=0 takes one
+test: setup servers influxdb  ## every test, against real servers; ARGS="-k word" chooses, WORKERS=2 shares them between two processes
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup  ## ruff
