@@ -257,7 +257,7 @@ async def test_an_address_that_is_changed_chooses_what_it_names(stack: Stack, ga
         await tab.sees("#price", "7")
         await tab.page.locator("#frames button[aria-pressed=true]", has_text="15m").wait_for()
         await tab.page.evaluate("location.hash = '%'")
-        await tab.page.wait_for_function(f"location.hash === '#{ETH}/15m'")
+        await until(lambda: tab.page.evaluate(f"location.hash === '#{ETH}/15m'"))
 
 
 async def test_arrows_up_and_down_scroll_the_page_unless_the_list_has_the_focus(stack: Stack, gateway: Gateway, browser: Browser):
@@ -266,7 +266,7 @@ async def test_arrows_up_and_down_scroll_the_page_unless_the_list_has_the_focus(
         await tab.page.locator("#instruments li").nth(1).wait_for()
         await tab.sees("#price", "100")
         await tab.page.keyboard.press("ArrowDown")
-        await tab.page.wait_for_function("scrollY > 0")
+        await until(lambda: tab.page.evaluate("scrollY > 0"))  # the page's policy forbids Playwright's own way to wait
         assert "100" in await tab.text("#price")
         await tab.page.keyboard.press("ArrowRight")
         await tab.sees("#price", "7")
@@ -283,7 +283,7 @@ async def test_what_is_drawn_again_keeps_its_cells_and_what_is_selected_in_them(
         await cell.nth(1).wait_for()
         before = await cell.nth(1).inner_text()
         await cell.evaluate_all("cells => { window.kept = cells; getSelection().selectAllChildren(cells[0]); }")
-        await tab.page.wait_for_function("before => kept[1].innerText !== before", arg=before)  # ages grow twice a second
+        await until(lambda: tab.page.evaluate("before => kept[1].innerText !== before", before))  # ages grow twice a second
         assert await tab.page.evaluate("kept.every((cell) => cell.isConnected)")
         assert await tab.page.evaluate("getSelection().toString().trim()") == (await cell.nth(0).inner_text()).strip()
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -85,7 +86,9 @@ async def test_a_broker_keeps_its_records_through_stop_kill_and_pause(own_kafka)
 
     broker.pause()
     assert broker.running
-    assert not answers(port)
+    deadline = time.monotonic() + 30
+    while answers(port):  # a process of many threads stops a little after it was told to
+        assert time.monotonic() < deadline
     broker.resume()
     assert await first(broker.bootstrap, "kept") == b"before"
 
